@@ -1,0 +1,43 @@
+"""The one tree of exceptions that nst raises on purpose, each with the exit code that the commands end with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class NstError(Exception):
+    """Something went wrong that a user can understand. The message is one line: what is wrong, what to do next."""
+
+    exit_code = 1
+
+
+class ConfigError(NstError):
+    """An option, a path or a picture given by the user cannot be used."""
+
+    exit_code = 2
+
+
+class StyleError(NstError):
+    """An exported style is missing, broken, or breaks the contract."""
+
+    exit_code = 2
+
+
+class CameraError(NstError):
+    """A source that had opened stopped delivering frames."""
+
+
+class SinkError(NstError):
+    """A place for frames is beyond repair."""
+
+
+def run_command(app: Callable[[], object]) -> NoReturn:
+    """Run a command line; an `NstError` becomes one line on standard error and its exit code."""
+    try:
+        app()
+    except NstError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(0)

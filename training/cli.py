@@ -1,0 +1,78 @@
+"""`nst-train`: learn a style from one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from realtime.errors import run_command
+from training.config import TrainConfig
+from training.trainer import StepReport, Trainer
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def train(
+    style_image: Annotated[Path, typer.Argument(help="The picture whose style is learned.")],
+    content: Annotated[Path, typer.Option(help="Folder of photos, searched through all levels.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The style to write: NAME.onnx.")],
+    minutes: Annotated[float | None, typer.Option(help="Length by the clock; 60 if no length is given.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length in steps of two crops.")] = None,
+    start: Annotated[str, typer.Option("--from", help="An exported style to start from, or none.")] = "none",
+    vgg_weights: Annotated[Path | None, typer.Option(help="VGG-19 weights (.pth, .safetensors).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Use a random subset of this many photos.")] = None,
+    style_weight: Annotated[float, typer.Option(help="Higher: more painting, less photo.")] = TrainConfig.style_weight,
+    style_size: Annotated[int, typer.Option(help="Long side of the picture: larger strokes.")] = TrainConfig.style_size,
+    title: Annotated[str | None, typer.Option(help="Title of the picture.")] = None,
+    artist: Annotated[str, typer.Option(help="Artist of the picture.")] = "",
+) -> None:
+    """Learn a style from one picture, and export it for nst-cam."""
+    config = TrainConfig(
+        style_image=style_image,
+        content=content,
+        output=output,
+        minutes=60 if minutes is None and steps is None else minutes,
+        steps=steps,
+        start=None if start == "none" else Path(start),
+        vgg_weights=vgg_weights,
+        limit=limit,
+        title=title,
+        artist=artist,
+        style_weight=style_weight,
+        style_size=style_size,
+    )
+    trainer = Trainer(config, resume)
+    typer.echo(f"{len(trainer.photos)} photos, {trainer.device}, preview in {trainer.preview}")
+    last: StepReport | None = None
+    with Progress(
+        BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
+    ) as bar:
+        task = bar.add_task("", total=1.0, completed=trainer.progress)
+
+        def show(report: StepReport) -> None:
+            nonlocal last
+            last = report
+            terms = "  ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
+            bar.update(task, completed=report.progress, description=f"step {report.step}  {terms}")
+
+        try:
+            trainer.run(show)
+        except KeyboardInterrupt:
+            bar.stop()
+            typer.echo(f"Stopped at step {trainer.step}. The same command with --resume goes on.", err=True)
+            raise typer.Exit(130) from None
+    if last and last.skipped:
+        typer.echo(f"{last.skipped} photos could not be read and were skipped.", err=True)
+    difference = trainer.export()
+    size_kb = output.stat().st_size / 1000
+    typer.echo(f"{output}: {size_kb:.0f} KB after {trainer.step} steps; ONNX Runtime differs by {difference:.1e}")
+
+
+def main() -> None:
+    """Entry point of `nst-train`."""
+    run_command(app)

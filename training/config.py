@@ -1,0 +1,75 @@
+"""What a training is asked to do. Checked where it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from realtime.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training of one style.
+
+    Raises:
+        ConfigError: A value is out of its range, or there is no length.
+    """
+
+    style_image: Path
+    """The picture whose style is learned."""
+    content: Path
+    """Folder of photos, searched through all levels."""
+    output: Path
+    """The `.onnx` file to write. Checkpoint and previews go into a folder of the same stem with `.train` beside it."""
+    minutes: float | None = None
+    """Length of the training by the clock; pauses between runs do not count."""
+    steps: int | None = None
+    """Length of the training in steps; exactly one of `minutes` and `steps`."""
+    start: Path | None = None
+    """An exported style to start from."""
+    vgg_weights: Path | None = None
+    """VGG-19 weights in torchvision's layout; torchvision's own otherwise."""
+    limit: int | None = None
+    """Use a random subset of this many photos."""
+    title: str | None = None
+    """Title of the style image; its file name otherwise."""
+    artist: str = ""
+    """Artist of the style image."""
+    style_weight: float = 4.0
+    """Weight of the style error at the end, relative to a content weight of 1; it rises over the first 60%."""
+    style_size: int = 512
+    """Long side of the style image in pixels: larger gives larger strokes."""
+    temporal_weight: float = 10.0
+    """Weight of the change under small motion and noise."""
+    tv_weight: float = 2.0
+    """Weight of total variation."""
+    learning_rate: float = 3e-3
+    """Peak learning rate of Adam."""
+    crop: int = 144
+    """Side of the training crops in pixels."""
+    batch: int = 2
+    """Crops a step."""
+    seed: int = 0
+    """Seeds everything random."""
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.steps is None):
+            raise ConfigError("Give the length of the training: --minutes M or --steps N.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ConfigError(f"--minutes {self.minutes:g}: must be more than 0.")
+        if self.steps is not None and self.steps < 1:
+            raise ConfigError(f"--steps {self.steps}: must be at least 1.")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit {self.limit}: must be at least 1.")
+        if self.style_weight <= 0:
+            raise ConfigError(f"--style-weight {self.style_weight:g}: must be more than 0.")
+        if not 64 <= self.style_size <= 2048:
+            raise ConfigError(f"--style-size {self.style_size}: must be from 64 to 2048.")
+        if self.output.suffix != ".onnx":
+            raise ConfigError(f"{self.output}: the output must be named NAME.onnx.")
+
+    @property
+    def run_folder(self) -> Path:
+        """Where checkpoint and preview go."""
+        return self.output.with_suffix(".train")

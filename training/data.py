@@ -1,0 +1,140 @@
+"""A folder of photos as random crops, and pictures from and to files.
+
+Crop number i is a function of the folder, the seed and i alone, so a run that is resumed at step k sees what an
+unbroken run would have seen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from realtime.errors import ConfigError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+SCALES = (1.0, 2.0)
+"""A crop's photo is first resized so that its short side is this many times the crop's side, at random between."""
+ATTEMPTS = 50
+BAD_PICTURE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
+
+
+def list_photos(folder: Path, limit: int | None, seed: int) -> list[Path]:
+    """Return the photos below a folder, sorted; `limit` takes a seeded random subset.
+
+    Raises:
+        ConfigError: There is no such folder, or no photo in it.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder. --content takes a folder of photos.")
+    photos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not photos:
+        raise ConfigError(f"{folder}: no photos in this folder or below ({', '.join(sorted(SUFFIXES))}).")
+    if limit is not None and limit < len(photos):
+        photos = sorted(random.Random(seed).sample(photos, limit))
+    return photos
+
+
+def load_picture(path: Path, long_side: int | None = None) -> Tensor:
+    """Read a picture as (1, 3, H, W) float32 RGB in [0, 1], turned as its EXIF says, at most `long_side` long.
+
+    Raises:
+        ConfigError: The file is missing, or no picture.
+    """
+    try:
+        image = _open(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file.") from error
+    except BAD_PICTURE as error:
+        raise ConfigError(f"{path}: not a picture that can be read.") from error
+    if long_side is not None and max(image.size) > long_side:
+        image = ImageOps.contain(image, (long_side, long_side), Image.Resampling.LANCZOS)
+    return _tensor(image)[None]
+
+
+def save_picture(picture: Tensor, path: Path) -> None:
+    """Write (3, H, W) RGB in [0, 1] as PNG, beside and renamed."""
+    pixels = (picture.detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    beside = path.with_name(path.name + ".part")
+    Image.fromarray(pixels).save(beside, format="PNG")
+    beside.replace(path)
+
+
+class RandomCrops(Dataset[tuple[Tensor, list[str]]]):
+    """Crop i: (3, side, side) float32 RGB in [0, 1], and the names of unreadable photos met on the way to it."""
+
+    def __init__(self, photos: list[Path], side: int, seed: int, first: int = 0) -> None:
+        self.photos, self.side, self.seed, self.first = photos, side, seed, first
+
+    def __getitem__(self, index: int) -> tuple[Tensor, list[str]]:
+        """Return crop `first + index`.
+
+        Raises:
+            ConfigError: One photo after the other could not be read.
+        """
+        rng = random.Random(f"{self.seed}/{self.first + index}")
+        skipped = []
+        for _ in range(ATTEMPTS):
+            photo = rng.choice(self.photos)
+            try:
+                return self._crop(photo, rng), skipped
+            except BAD_PICTURE:
+                skipped.append(str(photo))
+        raise ConfigError(f"{photo}: unreadable, like {ATTEMPTS - 1} photos tried before. Give a folder of photos.")
+
+    def _crop(self, photo: Path, rng: random.Random) -> Tensor:
+        short = round(self.side * rng.uniform(*SCALES))
+        image = _open(photo, draft=short)
+        width, height = image.size
+        if max(width, height) > 20 * min(width, height):
+            raise ValueError("a strip, not a photo")
+        factor = short / min(width, height)
+        image = image.resize((max(short, round(width * factor)), max(short, round(height * factor))))
+        left, top = rng.randint(0, image.width - self.side), rng.randint(0, image.height - self.side)
+        crop = _tensor(image.crop((left, top, left + self.side, top + self.side)))
+        return crop.flip(2) if rng.random() < 0.5 else crop
+
+
+class CropBatches:
+    """Endless batches (batch, 3, side, side), read ahead by one worker process; counts the photos that it skipped."""
+
+    def __init__(self, photos: list[Path], side: int, batch: int, seed: int, first_step: int = 0) -> None:
+        self.skipped: set[str] = set()
+        crops = RandomCrops(photos, side, seed, first=first_step * batch)
+        self._loader = DataLoader(crops, batch, sampler=_Count(), num_workers=1, collate_fn=_collate)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for crops, skipped in self._loader:
+            self.skipped.update(skipped)
+            yield crops
+
+
+class _Count(torch.utils.data.Sampler[int]):
+    def __iter__(self) -> Iterator[int]:
+        index = 0
+        while True:
+            yield index
+            index += 1
+
+
+def _collate(samples: list[tuple[Tensor, list[str]]]) -> tuple[Tensor, list[str]]:
+    return torch.stack([crop for crop, _ in samples]), [name for _, names in samples for name in names]
+
+
+def _open(path: Path, draft: int | None = None) -> Image.Image:
+    """Read an upright RGB picture; `draft` lets JPEG decode at a fraction that still has this many pixels a side."""
+    with Image.open(path) as image:
+        if draft is not None:
+            image.draft("RGB", (draft, draft))
+        upright = ImageOps.exif_transpose(image)
+        return upright.convert("RGB")
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255)

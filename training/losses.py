@@ -1,0 +1,73 @@
+"""The terms of the perceptual loss. Each is a mean over the pictures of a batch, and each is 0 at its target.
+
+Errors are relative to their target, so that layers of different loudness count the same. Style weights of other
+codebases do not carry over: theirs divide differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+TILED = ("relu1_1", "relu2_1", "relu3_1")
+"""Layers whose style is also asked of each quarter of a picture, so that no region is left a photo."""
+WORST = 20.0
+"""Relative style errors above this count as this: one odd picture must not rule a step."""
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """Return F F^T / (H W) of each picture: (N, C, H, W) to (N, C, C).
+
+    Source: Gatys, Ecker, Bethge (2016), section 2.2; the division by H W makes sizes comparable.
+    """
+    n, c, h, w = features.shape
+    flat = features.permute(0, 2, 3, 1).reshape(n, h * w, c)
+    return flat.transpose(1, 2) @ flat / (h * w)
+
+
+def style_error(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+    """Return the squared relative error of the Gram matrices, averaged over layers and pictures.
+
+    `targets` has one Gram matrix (1, C, C) a layer. Layers in `TILED` are measured on the 2 x 2 quarters of a picture.
+    """
+    layers = []
+    for name, target in targets.items():
+        tiles = _quarters(features[name]) if name in TILED else [features[name]]
+        scale = target.square().sum()
+        errors = [(gram_matrix(tile) - target).square().sum(dim=(1, 2)) / scale for tile in tiles]
+        layers.append(torch.stack(errors).clamp_max(WORST).mean())
+    return torch.stack(layers).mean()
+
+
+def content_error(features: Tensor, target: Tensor) -> Tensor:
+    """Return the squared relative error of activations (N, C, H, W). Source: Johnson et al. (2016), section 3.2."""
+    dims = (1, 2, 3)
+    return ((features - target).square().sum(dim=dims) / target.square().sum(dim=dims)).mean()
+
+
+def total_variation(pictures: Tensor) -> Tensor:
+    """Return the mean squared difference of neighbours, down and across, of pictures (N, 3, H, W)."""
+    down = (pictures[:, :, 1:] - pictures[:, :, :-1]).square().mean()
+    across = (pictures[:, :, :, 1:] - pictures[:, :, :, :-1]).square().mean()
+    return down + across
+
+
+def temporal_error(net: Callable[[Tensor], Tensor], photos: Tensor, stylized: Tensor, rng: torch.Generator) -> Tensor:
+    """Return how much the picture changes beyond its motion when the photo moves by some pixels and gets noise.
+
+    `stylized` is `net(photos)`. The photo is moved by up to 7 pixels and given sensor noise; where both pictures show
+    the same place, the squared difference of their strokes is averaged.
+    """
+    reach = 7
+    dy, dx = (int(v) for v in torch.randint(-reach, reach + 1, (2,), generator=rng))
+    sigma = 0.03 * float(torch.rand((), generator=rng))
+    noise = torch.randn(photos.shape, generator=rng).to(photos.device)
+    moved = net((photos.roll((dy, dx), dims=(2, 3)) + sigma * noise).clamp(0, 1))
+    inner = slice(2 * reach, -2 * reach)
+    return (moved.roll((-dy, -dx), dims=(2, 3)) - stylized)[:, :, inner, inner].square().mean()
+
+
+def _quarters(features: Tensor) -> list[Tensor]:
+    return [half for rows in features.chunk(2, dim=2) for half in rows.chunk(2, dim=3)]

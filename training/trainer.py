@@ -1,0 +1,281 @@
+"""The training loop of one style: crops in, perceptual loss, checkpoints, previews, an exported style at the end.
+
+Source: Johnson, Alahi, Fei-Fei (2016), section 3; the schedule and the tiles are ours (see CONTRIBUTING.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from realtime.contract import StyleMetadata
+from realtime.errors import ConfigError, NstError
+from training.config import TrainConfig
+from training.data import CropBatches, RandomCrops, list_photos, load_picture, save_picture
+from training.export import export_style, load_net
+from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
+from training.transform_net import STRIDE, TransformNet
+from training.vgg import CONTENT_LAYER, STYLE_LAYERS, load_vgg19
+
+CHECKPOINT_S = 120.0
+CALIBRATION_CROPS = 48
+PREVIEW_PHOTOS = 4
+PREVIEW_SIDE = 256
+WARM_UP_STEPS = 50
+RISE = 0.6
+"""Part of the training over which the style weight rises."""
+FIRST_STYLE_WEIGHT = 0.5
+NOT_BINDING = frozenset({"content", "output", "minutes", "steps", "start", "vgg_weights", "limit", "title", "artist"})
+"""Settings that a resumed run may change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepReport:
+    """What a step tells the progress display."""
+
+    step: int
+    progress: float
+    """Part of the training that is done, 0 to 1."""
+    elapsed_s: float
+    terms: dict[str, float]
+    """Loss terms, unweighted: style, content, temporal, variation."""
+    skipped: int
+    """Photos met so far that could not be read."""
+
+
+class Trainer:
+    """One training, new or resumed. `run` trains, `export` writes the style."""
+
+    def __init__(self, config: TrainConfig, resume: bool = False) -> None:
+        """Read everything that can be wrong before any work is done.
+
+        Raises:
+            ConfigError: A path, picture, folder or weights file cannot be used, or a checkpoint is in the way.
+            StyleError: The style to start from cannot be used.
+        """
+        self.config = config
+        self.checkpoint = config.run_folder / "checkpoint.pt"
+        self.preview = config.run_folder / "preview.png"
+        style = load_picture(config.style_image, config.style_size)
+        if min(style.shape[2:]) < 64:
+            height, width = style.shape[2:]
+            raise ConfigError(f"{config.style_image}: {width}x{height} pixels are too few for a style; give 64 or more.")
+        self.style_sha256 = hashlib.sha256(config.style_image.read_bytes()).hexdigest()
+        self.photos = list_photos(config.content, config.limit, config.seed)
+        saved = self._saved(resume)
+        self._make_folders()
+
+        torch.manual_seed(config.seed)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.net = load_net(config.start) if config.start and not saved else TransformNet()
+        self.net.to(self.device)
+        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.995))
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
+        self.step, self.elapsed_s = 0, 0.0
+        self.vgg = load_vgg19(config.vgg_weights).to(self.device)
+        if saved:
+            self.net.load_state_dict(saved["net"])
+            self.average.load_state_dict(saved["average"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
+            self.means = {name: mean.to(self.device) for name, mean in saved["means"].items()}
+        else:
+            self.means = self.vgg.mean_activations(self._calibration())
+        self.vgg.normalize(self.means)
+
+        with torch.no_grad():
+            features = self.vgg(style.to(self.device), STYLE_LAYERS)
+        self.style_grams = {name: gram_matrix(features[name]) for name in STYLE_LAYERS}
+        self.style_thumbnail = _square(style)
+        self.preview_photos = [RandomCrops(self.photos, PREVIEW_SIDE, config.seed)[i][0] for i in range(PREVIEW_PHOTOS)]
+
+    @property
+    def progress(self) -> float:
+        """Part of the training that is done, 0 to 1."""
+        if self.config.steps is not None:
+            return min(1.0, self.step / self.config.steps)
+        assert self.config.minutes is not None
+        return min(1.0, self.elapsed_s / (60 * self.config.minutes))
+
+    def run(self, report: Callable[[StepReport], None]) -> None:
+        """Train to the end, with a checkpoint and a preview every two minutes; on an interruption, save first.
+
+        Raises:
+            NstError: The loss is no longer a number, or the disk refuses a checkpoint.
+            ConfigError: Photo after photo cannot be read.
+        """
+        batches = CropBatches(self.photos, self.config.crop, self.config.batch, self.config.seed, self.step)
+        clock = saved_at = time.monotonic()
+        try:
+            for photos in batches:
+                if self.progress >= 1:
+                    break
+                terms = self._train_step(photos.to(self.device))
+                now = time.monotonic()
+                self.elapsed_s, clock = self.elapsed_s + now - clock, now
+                report(StepReport(self.step, self.progress, self.elapsed_s, terms, len(batches.skipped)))
+                if now - saved_at > CHECKPOINT_S:
+                    self.save()
+                    clock = saved_at = time.monotonic()
+        finally:
+            self.save()
+
+    def export(self) -> float:
+        """Write the style with the averaged weights; return its largest difference from the net. Raises NstError."""
+        config = self.config
+        metadata = StyleMetadata(
+            name=config.output.stem,
+            title=config.title or config.style_image.stem,
+            artist=config.artist,
+            style_sha256=self.style_sha256,
+            stride=STRIDE,
+            training={
+                "steps": self.step,
+                "minutes": round(self.elapsed_s / 60, 1),
+                "batch": config.batch,
+                "crop": config.crop,
+                "style_size": config.style_size,
+                "style_weight": config.style_weight,
+                "content_weight": 1.0,
+                "temporal_weight": config.temporal_weight,
+                "tv_weight": config.tv_weight,
+                "photos": len(self.photos),
+                "start": config.start.stem if config.start else "none",
+                "loss_network": "VGG-19, average pooling, normalized by mean activation",
+                "loss_network_sha256": self.vgg.sha256,
+                "date": date.today().isoformat(),
+                "version": version("nst"),
+            },
+        )
+        net = self.average.module
+        assert isinstance(net, TransformNet)
+        return export_style(net, metadata, config.output)
+
+    def save(self) -> None:
+        """Write checkpoint and preview, beside and renamed. Raises NstError."""
+        state = {
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "means": self.means,
+            "settings": self._settings(),
+        }
+        beside = self.checkpoint.with_name(self.checkpoint.name + ".part")
+        try:
+            torch.save(state, beside)
+            beside.replace(self.checkpoint)
+            save_picture(self._preview(), self.preview)
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+            raise NstError(f"{self.checkpoint}: cannot be written ({error}). Free the place and use --resume.") from error
+
+    def _train_step(self, photos: Tensor) -> dict[str, float]:
+        config = self.config
+        rng = torch.Generator().manual_seed(config.seed + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        with torch.no_grad():
+            content = self.vgg(photos, [CONTENT_LAYER])[CONTENT_LAYER]
+        stylized = self.net(photos)
+        features = self.vgg(stylized, (*STYLE_LAYERS, CONTENT_LAYER))
+        terms = {
+            "style": style_error(features, self.style_grams),
+            "content": content_error(features[CONTENT_LAYER], content),
+            "temporal": temporal_error(self.net, photos, stylized, rng),
+            "variation": total_variation(stylized),
+        }
+        weights = (self._style_weight(), 1.0, config.temporal_weight, config.tv_weight)
+        loss = torch.stack([weight * term for weight, term in zip(weights, terms.values(), strict=True)]).sum()
+        if not torch.isfinite(loss):
+            raise NstError(f"The loss is no number at step {self.step}. Try a lower --style-weight.")
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update_parameters(self.net)
+        self.step += 1
+        return {name: float(term.detach()) for name, term in terms.items()}
+
+    def _learning_rate(self) -> float:
+        """Warm up, hold, then a cosine to zero in the second half."""
+        warm_up = min(1.0, (self.step + 1) / WARM_UP_STEPS)
+        cosine = 0.5 + 0.5 * math.cos(math.pi * max(0.0, 2 * self.progress - 1))
+        return self.config.learning_rate * warm_up * cosine
+
+    def _style_weight(self) -> float:
+        """Content first, style later: a net that starts with full style forgets the picture and never finds it."""
+        if self.config.start:
+            return self.config.style_weight
+        risen = min(1.0, self.progress / RISE)
+        return FIRST_STYLE_WEIGHT + risen * (self.config.style_weight - FIRST_STYLE_WEIGHT)
+
+    def _calibration(self) -> list[Tensor]:
+        crops = RandomCrops(self.photos, 224, self.config.seed)
+        return [crops[i][0][None].to(self.device) for i in range(CALIBRATION_CROPS)]
+
+    @torch.no_grad()
+    def _preview(self) -> Tensor:
+        """Return (3, H, W): the style and the photos above, the stylized photos below."""
+        photos = torch.stack(self.preview_photos).to(self.device)
+        painted = self.average.module.eval()(photos)
+        self.average.module.train()
+        blank = torch.ones_like(self.style_thumbnail)
+        above = torch.cat([self.style_thumbnail, *photos.cpu()], dim=2)
+        below = torch.cat([blank, *painted.cpu()], dim=2)
+        return torch.cat([above, below], dim=1)
+
+    def _settings(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self.config)
+        binding = {key: value for key, value in values.items() if key not in NOT_BINDING}
+        return binding | {"style_image": self.style_sha256}
+
+    def _saved(self, resume: bool) -> dict[str, Any] | None:
+        output, found = self.config.output, self.checkpoint.exists()
+        if not resume:
+            if found:
+                raise ConfigError(f"{self.checkpoint}: left by an earlier training. Add --resume, or remove it.")
+            if output.exists():
+                raise ConfigError(f"{output}: exists. Give another name to -o, or remove it.")
+            return None
+        if not found:
+            raise ConfigError(f"{self.checkpoint}: no checkpoint to resume from. Leave out --resume.")
+        try:
+            saved: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            settings = saved["settings"]
+        except Exception as error:  # a damaged file makes torch.load raise nearly anything
+            raise ConfigError(f"{self.checkpoint}: damaged, cannot be resumed. Remove it and train anew.") from error
+        ours = self._settings()
+        changed = [key for key in ours if ours[key] != settings.get(key)]
+        if changed:
+            raise ConfigError(f"{self.checkpoint}: was made with another {', '.join(changed)}; resume with the same.")
+        return saved
+
+    def _make_folders(self) -> None:
+        try:
+            self.config.run_folder.mkdir(parents=True, exist_ok=True)
+            probe = Path(self.config.output.with_name(self.config.output.name + ".part"))
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(f"{self.config.output}: cannot be written ({error.strerror}).") from error
+
+
+def _square(picture: Tensor) -> Tensor:
+    """Return the middle of (1, 3, H, W) as (3, PREVIEW_SIDE, PREVIEW_SIDE)."""
+    side = min(picture.shape[2:])
+    top, left = (picture.shape[2] - side) // 2, (picture.shape[3] - side) // 2
+    middle = picture[:, :, top : top + side, left : left + side]
+    return F.interpolate(middle, size=(PREVIEW_SIDE,) * 2, mode="area")[0]

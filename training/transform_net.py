@@ -1,0 +1,97 @@
+"""The feed-forward net that turns a frame into a painting in one pass.
+
+Source: the idea is Johnson, Alahi, Fei-Fei (2016), "Perceptual Losses for Real-Time Style Transfer", section 3.1. The
+layers are ours, chosen for two CPU cores: nearly all work happens at 1/8 of the size, where a frame of 640x480 is
+80x60, and every convolution pads with zeros, so that ONNX Runtime keeps its blocked memory layout from end to end.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDE = 8
+MARGIN = 8
+"""Pixels by which the picture is reflected outwards before the net and cropped after it, against borders."""
+
+
+class TransformNet(nn.Module):
+    """Stylize pictures: (N, 3, H, W) float32 RGB in [0, 1] to the same, with H and W multiples of `STRIDE`."""
+
+    def __init__(self, width: int = 80, hidden: int = 96, blocks: int = 6) -> None:
+        super().__init__()
+        self.down2 = nn.Conv2d(3, 16, 5, stride=2, padding=2)
+        self.down4 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
+        self.down8 = nn.Conv2d(32, width, 3, stride=2, padding=1)
+        self.norm8 = nn.InstanceNorm2d(width, affine=True)
+        self.body = nn.Sequential(*(Block(width, hidden) for _ in range(blocks)))
+        self.lateral4 = nn.Conv2d(width, 32, 1)
+        self.refine4 = separable(32, 5)
+        self.lateral2 = nn.Conv2d(32, 16, 1)
+        self.refine2 = separable(16, 3)
+        self.paint = UpsampleConv(16, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the stylized pictures, of the same shape and range."""
+        x1 = F.pad(image, (MARGIN,) * 4, mode="reflect")
+        x2 = F.relu(self.down2(x1))  # (N, 16, H/2, W/2), margin included
+        x4 = F.relu(self.down4(x2))  # (N, 32, H/4, W/4)
+        x8 = F.relu(self.norm8(self.down8(x4)))  # (N, width, H/8, W/8)
+        y8 = self.body(x8)
+        y4 = F.relu(self.refine4(F.relu(double(self.lateral4(y8)) + x4)))
+        y2 = F.relu(self.refine2(F.relu(double(self.lateral2(y4)) + x2)))
+        y1 = (0.5 + 0.6 * torch.tanh(self.paint(y2))).clamp(0, 1)
+        return y1[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+class Block(nn.Module):
+    """Residual block: a 5x5 depthwise convolution looks around, two 1x1 convolutions think."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.norm = nn.InstanceNorm2d(width, affine=True)
+        self.expand = nn.Conv2d(width, hidden, 1)
+        self.project = nn.Conv2d(hidden, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(F.relu(self.expand(self.norm(self.look(x)))))
+
+
+class UpsampleConv(nn.Module):
+    """Nearest upsampling by 2, then a 5x5 convolution: flat stays flat, so no grid can appear.
+
+    Computed without the large picture: each of the four output phases sees a 3x3 neighbourhood of the small one, so
+    the 5x5 kernel folds into four 3x3 kernels, and their outputs are interleaved. ONNX Runtime folds them at load time.
+
+    Source: Odena, Dumoulin, Olah (2016), "Deconvolution and Checkerboard Artifacts" (resize-convolution).
+    """
+
+    fold: Tensor  # (2, 3, 5): for each phase, which taps of 5 fall on which of 3 small pixels
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in, 5, 5))
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        even = [[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
+        odd = [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
+        self.register_buffer("fold", torch.tensor([even, odd], dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, channels = self.weight.shape[:2]
+        phases = torch.einsum("apk,oikl,bql->oabipq", self.fold, self.weight, self.fold)
+        kernels = phases.reshape(4 * out, channels, 3, 3)
+        return F.pixel_shuffle(F.conv2d(x, kernels, self.bias.repeat_interleave(4), padding=1), 2)
+
+
+def separable(width: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width),
+        nn.Conv2d(width, width, 1),
+    )
+
+
+def double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
