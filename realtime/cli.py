@@ -1,0 +1,137 @@
+"""`nst-cam`: paint a live camera."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from realtime.config import CamConfig, parse_size
+from realtime.demo import DemoScene
+from realtime.engine import Engine
+from realtime.errors import run_command
+from realtime.frames import FrameSource
+from realtime.pipeline import Pipeline
+from realtime.sinks.recorder import Recorder
+from realtime.sinks.web import Page
+from realtime.sinks.window import Window, screen_available
+from realtime.sources import open_source
+from realtime.styles import find_style, shipped_styles
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+SizeOption = Annotated[str, typer.Option(help="Asked of the camera; larger frames are scaled down to fit.")]
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    style: Annotated[str, typer.Option(help="A .onnx file, or the name of a shipped style.")] = CamConfig.style,
+    source: Annotated[str, typer.Option(help="auto, demo, a camera's number, a file or a URL.")] = CamConfig.source,
+    size: SizeOption = "640x480",
+    frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="No window, no page; a file loses no frame.")] = False,
+    record: Annotated[Path | None, typer.Option(help="Record into this .mkv or .mp4 file.")] = None,
+) -> None:
+    """Paint a live camera."""
+    if context.invoked_subcommand:
+        return
+    config = CamConfig(style, source, parse_size(size), frames, headless, record)
+    stop = _stop_on_signals()
+    first = find_style(config.style)
+    engine = Engine(first, config.size_wh)
+    opened = open_source(config.source, config.size_wh, watched=not config.headless, stop=stop, say=_say)
+    styles = shipped_styles()
+    if first not in styles:
+        styles.insert(0, first)
+    pipeline = Pipeline(opened, engine, styles, _say)
+    with contextlib.closing(opened):
+        _add_sinks(pipeline, config, opened)
+        _say(f"{engine.metadata.name} on {opened.name}, {engine.provider.removesuffix('ExecutionProvider')}")
+        try:
+            pipeline.run(stop, config.frames)
+        finally:
+            typer.echo(pipeline.statistics.line())
+
+
+@app.command()
+def styles() -> None:
+    """List the shipped styles."""
+    for number, path in enumerate(shipped_styles(), start=1):
+        metadata = Engine(path, (640, 480)).metadata
+        by = f" by {metadata.artist}" if metadata.artist else ""
+        typer.echo(f"{number}  {metadata.name:<20}{metadata.title}{by}")
+
+
+@app.command()
+def bench(
+    style: Annotated[str, typer.Option(help="A .onnx file, or the name of a shipped style.")] = CamConfig.style,
+    size: SizeOption = "640x480",
+    rounds: Annotated[int, typer.Option(min=1, help="Frames to time.")] = 100,
+) -> None:
+    """Time each stage on this machine: median and 95th percentile, in ms a frame."""
+    size_wh = parse_size(size)
+    engine = Engine(find_style(style), size_wh)
+    scene = DemoScene(size_wh)
+    times_ms: dict[str, list[float]] = {"pack": [], "inference": [], "unpack": [], "all": []}
+    for _ in range(rounds):
+        pixels = scene.read()
+        moments = [time.perf_counter()]
+        packed = engine.pack(pixels)
+        moments.append(time.perf_counter())
+        output = engine.run(packed)
+        moments.append(time.perf_counter())
+        engine.unpack(output)
+        moments.append(time.perf_counter())
+        spans = [*np.diff(moments), moments[-1] - moments[0]]
+        for name, span in zip(times_ms, spans, strict=True):
+            times_ms[name].append(1000 * span)
+    typer.echo(f"{engine.metadata.name}, {size}, {engine.provider}, {rounds} frames")
+    for name, values in times_ms.items():
+        typer.echo(f"{name:<10}{np.median(values):7.2f} ms   p95 {np.percentile(values, 95):7.2f} ms")
+
+
+def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource) -> None:
+    """Add what the run shows and records; raises ConfigError when the recording cannot be written."""
+    if config.record:
+        pipeline.add_sink(Recorder(config.record, source.fps, live=source.live))
+    if config.headless:
+        return
+    if screen_available():
+        window = Window(pipeline.overlay)
+        pipeline.add_sink(window)
+        pipeline.add_controls(window)
+    else:
+        page = Page()
+        pipeline.add_sink(page)
+        pipeline.add_controls(page)
+        _say(f"No screen: the picture is at {page.url} (Ctrl-C ends).")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    return stop
+
+
+def main() -> None:
+    """Entry point of `nst-cam`."""
+    run_command(app)

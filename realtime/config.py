@@ -1,0 +1,51 @@
+"""What a run of the live app is asked to do. Checked where it is made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from realtime.errors import ConfigError
+
+Size = tuple[int, int]
+"""Width, height in pixels."""
+
+
+@dataclass(frozen=True)
+class CamConfig:
+    """One run of `nst-cam`.
+
+    Raises:
+        ConfigError: A value is out of its range, or the recording cannot be written where it should go.
+    """
+
+    style: str = "wave"
+    """Path of an exported style, or the name of a shipped one."""
+    source: str = "auto"
+    """`auto`, `demo`, a camera's number, a video file, or a URL."""
+    size_wh: Size = (640, 480)
+    """A camera is asked for this; larger frames are scaled down to fit, keeping their shape."""
+    frames: int | None = None
+    """Stop after this many stylized frames."""
+    headless: bool = False
+    """No window and no page; files play as fast as they are stylized."""
+    record: Path | None = None
+    """Video file to write."""
+
+    def __post_init__(self) -> None:
+        width, height = self.size_wh
+        if not (64 <= width <= 4096 and 64 <= height <= 4096):
+            raise ConfigError(f"--size {width}x{height}: both sides must be from 64 to 4096.")
+        if self.frames is not None and self.frames < 1:
+            raise ConfigError(f"--frames {self.frames}: must be at least 1.")
+        if self.record is not None and self.record.suffix.lower() not in (".mkv", ".mp4"):
+            raise ConfigError(f"--record {self.record}: must end in .mkv or .mp4.")
+
+
+def parse_size(text: str) -> Size:
+    """Return (width, height) from `640x480`. Raises ConfigError."""
+    match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text.strip())
+    if not match:
+        raise ConfigError(f"--size {text}: write it like 640x480.")
+    return int(match[1]), int(match[2])

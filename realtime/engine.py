@@ -1,0 +1,109 @@
+"""A style at work: an ONNX Runtime session, and the way of a picture into it and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from realtime.config import Size
+from realtime.contract import INPUT, OUTPUT, REMEDY, StyleMetadata
+from realtime.errors import StyleError
+from realtime.frames import Pixels
+
+onnxruntime.set_default_logger_severity(3)
+
+
+class Engine:
+    """One exported style, loaded and checked. Stylizes pictures of any size; not for several threads at once."""
+
+    def __init__(self, path: Path, size_wh: Size) -> None:
+        """Load a style; pictures larger than `size_wh` will be scaled down to fit.
+
+        Raises:
+            StyleError: The file is missing, no ONNX file, damaged, or breaks the contract.
+        """
+        self.path, self.size_wh = path, size_wh
+        if not path.is_file():
+            raise StyleError(f"{path}: no such file.")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        # Threads that wait by spinning steal the cores from the next stage of the loop.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            raise StyleError(f"{path}: not an ONNX file, or a damaged one. {REMEDY}") from error
+        self.metadata = StyleMetadata.from_props(self._session.get_modelmeta().custom_metadata_map, path)
+        _check_signature(self._session, path)
+        self.provider: str = self._session.get_providers()[0]
+        self._packed = np.empty((1, 3, 0, 0), np.float32)
+        try:
+            self.stylize(np.zeros((96, 128, 3), np.uint8))
+        except Exception as error:
+            raise StyleError(f"{path}: its net does not run ({_first_line(error)}). {REMEDY}") from error
+
+    def stylize(self, pixels: Pixels) -> Pixels:
+        """Return the painted picture, new memory: (H, W, 3) uint8 BGR, scaled down to fit `size_wh` if larger."""
+        pixels = fit(pixels, self.size_wh)
+        height, width = pixels.shape[:2]
+        padded = self.run(self.pack(pixels))
+        return self.unpack(padded)[:height, :width]
+
+    def pack(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Return (1, 3, H', W') float32 RGB in [0, 1], reflected below and right up to the stride; memory is reused."""
+        height, width = pixels.shape[:2]
+        stride = self.metadata.stride
+        below, right = -height % stride, -width % stride
+        if below or right:
+            pixels = np.asarray(cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
+        if self._packed.shape[2:] != pixels.shape[:2]:
+            self._packed = np.empty((1, 3, *pixels.shape[:2]), np.float32)
+        for channel, plane in enumerate(cv2.split(pixels)):
+            np.multiply(plane, np.float32(1 / 255), out=self._packed[0, 2 - channel])
+        return self._packed
+
+    def run(self, packed: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the net's output for `pack`'s, of the same shape and range."""
+        output: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: packed})[0]
+        return output
+
+    def unpack(self, output: NDArray[np.float32]) -> Pixels:
+        """Return (H, W, 3) uint8 BGR from (1, 3, H, W) float32 RGB in [0, 1]."""
+        planes = [cv2.convertScaleAbs(output[0, channel], alpha=255) for channel in (2, 1, 0)]
+        return np.asarray(cv2.merge(planes), np.uint8)
+
+
+def fit(pixels: Pixels, size_wh: Size) -> Pixels:
+    """Return the picture scaled down, keeping its shape, to fit `size_wh`; the picture itself if it fits."""
+    height, width = pixels.shape[:2]
+    factor = min(size_wh[0] / width, size_wh[1] / height)
+    if factor >= 1:
+        return pixels
+    target = max(8, round(width * factor)), max(8, round(height * factor))
+    return np.asarray(cv2.resize(pixels, target, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _check_signature(session: onnxruntime.InferenceSession, path: Path) -> None:
+    """Raise StyleError unless inputs and outputs are as the contract says."""
+    for kind, expected, values in (("input", INPUT, session.get_inputs()), ("output", OUTPUT, session.get_outputs())):
+        found = [f"{v.name} {v.type} {v.shape}" for v in values]
+        good = (
+            len(values) == 1
+            and values[0].name == expected
+            and values[0].type == "tensor(float)"
+            and len(values[0].shape) == 4
+            and not (kind == "input" and any(isinstance(side, int) for side in values[0].shape[2:]))
+        )
+        if not good:
+            raise StyleError(
+                f"{path}: its {kind} is {'; '.join(found)}, not {expected} tensor(float) of any height and width. "
+                f"{REMEDY}"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

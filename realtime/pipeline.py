@@ -1,0 +1,205 @@
+"""The loop: source -> engine -> sinks. One thread, one frame at a time; commands are applied between frames."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from realtime.engine import Engine
+from realtime.errors import NstError, SinkError
+from realtime.frames import Frame, FrameSink, FrameSource, Pixels
+from realtime.hotkeys import Action, Command
+from realtime.hud import draw_hud
+
+POLL_S = 0.05
+"""How often keys and signals are looked at while no frame comes."""
+NOTICE_S = 3.0
+"""How long a notice stays on the window."""
+
+
+class Controls(Protocol):
+    """Something with keys: the window, the page."""
+
+    def commands(self) -> list[Command]:
+        """Return the commands given since the last call. Never waits."""
+
+
+@dataclass
+class Statistics:
+    """Frame accounts and times of one run: read = stylized + dropped."""
+
+    read: int = 0
+    stylized: int = 0
+    written: int = 0
+    started_s: float = field(default_factory=time.monotonic)
+    ended_s: float = 0.0
+    latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    """From capture to all sinks, the last ten minutes or so."""
+    recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=60))
+    """Moments at which the last frames were done."""
+
+    def count(self, frame: Frame) -> None:
+        """Take a stylized frame into account, once it was handed to all sinks."""
+        now = time.monotonic()
+        if not self.stylized:
+            self.started_s = frame.captured_s
+        self.stylized += 1
+        self.latencies_ms.append(1000 * (now - frame.captured_s))
+        self.recent_s.append(now)
+        self.ended_s = now
+
+    @property
+    def fps_now(self) -> float:
+        """Frames per second over the last 60 frames."""
+        if len(self.recent_s) < 2:
+            return 0.0
+        return (len(self.recent_s) - 1) / max(1e-9, self.recent_s[-1] - self.recent_s[0])
+
+    @property
+    def fps_mean(self) -> float:
+        """Frames per second from the first capture to the last frame done."""
+        return self.stylized / max(1e-9, self.ended_s - self.started_s) if self.stylized else 0.0
+
+    def latency_ms(self, percentile: float, last: int | None = None) -> float:
+        """Return a percentile of the latency, over the `last` frames if given; 0 before the first frame."""
+        values = list(self.latencies_ms)[-last:] if last else list(self.latencies_ms)
+        return float(np.percentile(values, percentile)) if values else 0.0
+
+    def line(self) -> str:
+        """Return the totals in one line."""
+        return (
+            f"{self.read} read, {self.stylized} stylized, {self.read - self.stylized} dropped, {self.written} written; "
+            f"{self.fps_mean:.1f} fps, latency p50 {self.latency_ms(50):.0f} ms, p95 {self.latency_ms(95):.0f} ms"
+        )
+
+
+class Pipeline:
+    """Runs one source through a style into sinks until it ends, a key or signal ends it, or something breaks."""
+
+    def __init__(self, source: FrameSource, engine: Engine, styles: Sequence[Path], say: Callable[[str], None]) -> None:
+        """Take over the source.
+
+        Args:
+            source: Where frames come from.
+            engine: The first style.
+            styles: The files that the keys cycle through; the first style is one of them.
+            say: Takes a line for the user.
+        """
+        self.statistics = Statistics()
+        self._source, self._engine, self._styles, self._say = source, engine, list(styles), say
+        self._sinks: list[FrameSink] = []
+        self._controls: list[Controls] = []
+        self._paused = self._mirrored = self._help_shown = False
+        self._notice, self._notice_until_s = "", 0.0
+        self._stop = threading.Event()
+
+    def add_sink(self, sink: FrameSink) -> None:
+        """Let stylized frames go to one more place; the pipeline closes it."""
+        self._sinks.append(sink)
+
+    def add_controls(self, controls: Controls) -> None:
+        """Let one more place give commands."""
+        self._controls.append(controls)
+
+    def run(self, stop: threading.Event, frames: int | None = None) -> Statistics:
+        """Run until the source ends, `stop` is set, the user quits or `frames` are done; close source and sinks.
+
+        Raises:
+            CameraError: The source stopped delivering.
+            SinkError: The last sink broke.
+        """
+        self._stop = stop
+        last: Frame | None = None
+        try:
+            while not stop.is_set() and (frames is None or self.statistics.stylized < frames):
+                if self._paused:
+                    if last:
+                        self._write(last)
+                    time.sleep(POLL_S)
+                else:
+                    frame = self._source.read(POLL_S)
+                    if frame is not None:
+                        last = self._stylize(frame)
+                        self._write(last)
+                        self.statistics.written += bool(self._sinks)
+                        self.statistics.count(frame)
+                    elif self._source.ended:
+                        break
+                for command in [c for controls in self._controls for c in controls.commands()]:
+                    self._apply(command)
+        finally:
+            self._source.close()
+            for sink in self._sinks:
+                sink.close()
+            self.statistics.read = self._source.frames_read
+        return self.statistics
+
+    def overlay(self, pixels: Pixels) -> Pixels:
+        """Return a copy of the picture with the HUD, for the window."""
+        number = self._styles.index(self._engine.path) + 1
+        stats = self.statistics
+        state = "   paused" if self._paused else ""
+        lines = [
+            f"{number} {self._engine.metadata.name}{state}",
+            f"{stats.fps_now:.0f} fps   latency {stats.latency_ms(50, 60):.0f} ms, p95 {stats.latency_ms(95, 60):.0f} ms",
+        ]
+        if time.monotonic() < self._notice_until_s:
+            lines.append(self._notice)
+        return draw_hud(pixels, lines, help_shown=self._help_shown)
+
+    def _stylize(self, frame: Frame) -> Frame:
+        pixels = self._engine.stylize(frame.pixels)
+        if self._mirrored:
+            pixels = np.asarray(cv2.flip(pixels, 1), np.uint8)
+        return replace(frame, pixels=pixels)
+
+    def _write(self, frame: Frame) -> None:
+        for sink in list(self._sinks):
+            try:
+                sink.write(frame)
+            except SinkError as error:
+                self._sinks.remove(sink)
+                sink.close()
+                if not self._sinks:
+                    raise
+                self._tell(str(error))
+
+    def _apply(self, command: Command) -> None:
+        match command.action:
+            case Action.QUIT:
+                self._stop.set()
+            case Action.PAUSE:
+                self._paused = not self._paused
+            case Action.MIRROR:
+                self._mirrored = not self._mirrored
+            case Action.HELP:
+                self._help_shown = not self._help_shown
+            case Action.CHOOSE_STYLE:
+                if command.number <= len(self._styles):
+                    self._change_style(command.number - 1)
+                else:
+                    self._tell(f"There is no style {command.number}, only {len(self._styles)}.")
+            case Action.NEXT_STYLE | Action.PREVIOUS_STYLE:
+                step = 1 if command.action is Action.NEXT_STYLE else -1
+                self._change_style((self._styles.index(self._engine.path) + step) % len(self._styles))
+
+    def _change_style(self, index: int) -> None:
+        path = self._styles[index]
+        if path == self._engine.path:
+            return
+        try:
+            self._engine = Engine(path, self._engine.size_wh)
+        except NstError as error:
+            self._tell(str(error))
+
+    def _tell(self, message: str) -> None:
+        self._say(message)
+        self._notice, self._notice_until_s = message, time.monotonic() + NOTICE_S

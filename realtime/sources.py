@@ -1,0 +1,228 @@
+"""Cameras, video files and URLs as frame sources."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by OpenCV at its first use of FFmpeg: no noise of its own
+os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")  # on Windows cameras open slowly else
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+
+import cv2
+import numpy as np
+
+from realtime.config import Size
+from realtime.demo import DemoScene
+from realtime.errors import CameraError, ConfigError
+from realtime.frames import Frame, FrameSource, LatestFrame, Pixels
+
+OPEN_LIMIT_S = 10.0
+"""A source that has not delivered a frame by then is given up."""
+READ_LIMIT_S = 5.0
+"""A network stream that is silent for this long has ended."""
+CAMERAS_TRIED = 4
+
+
+class Clip(Protocol):
+    """Pictures one after the other, as fast as they are asked for. The smallest thing that a source wraps."""
+
+    fps: float
+
+    def read(self) -> Pixels | None:
+        """Return the next picture, None at the end."""
+
+    def close(self) -> None:
+        """Release what is held. Safe to call twice."""
+
+
+class Capture:
+    """A camera, file or URL read by OpenCV, as a clip."""
+
+    def __init__(self, target: int | str, size_wh: Size | None = None) -> None:
+        """Open; a camera is asked for a size. Raises OSError when it does not open."""
+        if isinstance(target, int):
+            self._capture = cv2.VideoCapture(target)
+            if size_wh:
+                self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, size_wh[0])
+                self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size_wh[1])
+        else:
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(1000 * OPEN_LIMIT_S)]
+            limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1000 * READ_LIMIT_S)]
+            self._capture = cv2.VideoCapture(target, cv2.CAP_FFMPEG, limits)
+        if not self._capture.isOpened():
+            raise OSError(f"{target} does not open")
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 1 <= fps <= 240 else 30.0
+
+    def read(self) -> Pixels | None:
+        ok, pixels = self._capture.read()
+        return np.asarray(pixels, np.uint8) if ok and pixels is not None and pixels.size else None
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class LosslessSource:
+    """Every picture of a clip, each when it is asked for."""
+
+    live = False
+
+    def __init__(self, name: str, clip: Clip) -> None:
+        self.name, self.fps, self._clip = name, clip.fps, clip
+        self.frames_read = 0
+        self.ended = False
+
+    def read(self, timeout_s: float) -> Frame | None:
+        pixels = None if self.ended else self._clip.read()
+        if pixels is None:
+            self.ended = True
+            return None
+        frame = Frame(pixels, self.frames_read, time.monotonic())
+        self.frames_read += 1
+        return frame
+
+    def close(self) -> None:
+        self.ended = True
+        self._clip.close()
+
+
+class LiveSource:
+    """A clip read by a thread of its own into one slot: the newest frame wins, delay never builds up."""
+
+    live = True
+
+    def __init__(self, name: str, open_clip: Callable[[], Clip], *, paced: bool, endless: bool) -> None:
+        """Start reading. `paced` plays at the clip's own rate; `endless` makes its end a CameraError."""
+        self.name, self.fps = name, 30.0
+        self.frames_read = 0
+        self._paced, self._endless = paced, endless
+        self._slot = LatestFrame()
+        self._stop = threading.Event()
+        self._opened = threading.Event()
+        self._open_error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, args=(open_clip,), name=f"source {name}", daemon=True)
+        self._thread.start()
+
+    def wait_open(self, stop: threading.Event) -> None:
+        """Wait until the first frame is there, `stop` is set, or the time limit. Raises OSError when it fails."""
+        deadline = time.monotonic() + OPEN_LIMIT_S
+        while not self._opened.wait(0.05) and not stop.is_set():
+            if time.monotonic() > deadline:
+                self.close()
+                raise OSError(f"{self.name} delivered nothing for {OPEN_LIMIT_S:g} s")
+        if self._open_error:
+            raise self._open_error
+
+    def read(self, timeout_s: float) -> Frame | None:
+        return self._slot.take(timeout_s)
+
+    @property
+    def ended(self) -> bool:
+        return self._slot.drained
+
+    def close(self) -> None:
+        self._stop.set()
+        self._slot.close()
+        self._thread.join(1.0)
+
+    def _work(self, open_clip: Callable[[], Clip]) -> None:
+        try:
+            clip = open_clip()
+        except Exception as error:
+            self._open_error = error
+            self._opened.set()
+            self._slot.close()
+            return
+        self.fps = clip.fps
+        started_s = time.monotonic()
+        try:
+            while not self._stop.is_set() and (pixels := clip.read()) is not None:
+                self._slot.put(Frame(pixels, self.frames_read, time.monotonic()))
+                self.frames_read += 1
+                self._opened.set()
+                if self._paced:
+                    self._stop.wait(max(0.0, started_s + self.frames_read / self.fps - time.monotonic()))
+        finally:
+            clip.close()
+            if not self.frames_read:
+                self._open_error = OSError(f"{self.name} opened, but delivered no frame")
+                self._opened.set()
+            lost = CameraError(f"{self.name}: stopped delivering frames after {self.frames_read}. Is it still there?")
+            self._slot.close(lost if self._endless and not self._stop.is_set() else None)
+
+
+def open_source(
+    source: str, size_wh: Size, *, watched: bool, stop: threading.Event, say: Callable[[str], None]
+) -> FrameSource:
+    """Open what `--source` names, and wait for its first frame.
+
+    Args:
+        source: `auto`, `demo`, a camera's number, a file or a URL.
+        size_wh: Asked of a camera and drawn by the demo.
+        watched: Someone looks on: files and the demo play at their own rate; else frame by frame, losing none.
+        stop: Ends the waiting when set.
+        say: Takes a line for the user.
+
+    Raises:
+        ConfigError: There is no such source, or it delivers no frame.
+    """
+    if source == "auto":
+        for index in _camera_indices():
+            try:
+                return _open_camera(index, size_wh, stop)
+            except OSError:
+                continue
+        say("No camera delivers frames: playing the demo scene. Choose another with --source.")
+        source = "demo"
+    if source == "demo":
+        if not watched:
+            return LosslessSource("demo", DemoScene(size_wh))
+        return _wait(LiveSource("demo", lambda: DemoScene(size_wh), paced=True, endless=False), stop)
+    try:
+        if source.isdecimal():
+            return _open_camera(int(source), size_wh, stop)
+        if "://" in source:
+            return _wait(LiveSource(source, lambda: Capture(source), paced=False, endless=True), stop)
+    except OSError as error:
+        kind = "camera" if source.isdecimal() else "stream"
+        raise ConfigError(f"--source {source}: no such {kind}, or it delivers no frames.") from error
+    return _open_file(Path(source).expanduser(), watched, stop)
+
+
+def _open_file(path: Path, watched: bool, stop: threading.Event) -> FrameSource:
+    if not path.is_file():
+        raise ConfigError(f"--source {path}: no such file. Use auto, demo, a camera's number, a video file or a URL.")
+    try:
+        if watched:
+            return _wait(LiveSource(path.name, lambda: Capture(str(path)), paced=True, endless=False), stop)
+        probe = Capture(str(path))
+        empty = probe.read() is None
+        probe.close()
+        if empty:
+            raise OSError(f"{path} has no frame")
+        return LosslessSource(path.name, Capture(str(path)))
+    except OSError as error:
+        raise ConfigError(f"--source {path}: no video frames in this file that can be decoded.") from error
+
+
+def _open_camera(index: int, size_wh: Size, stop: threading.Event) -> FrameSource:
+    return _wait(LiveSource(f"camera {index}", lambda: Capture(index, size_wh), paced=False, endless=True), stop)
+
+
+def _wait(source: LiveSource, stop: threading.Event) -> LiveSource:
+    source.wait_open(stop)
+    return source
+
+
+def _camera_indices() -> Iterator[int]:
+    if sys.platform == "linux":
+        names = (p.name.removeprefix("video") for p in Path("/dev").glob("video*"))
+        yield from sorted(int(n) for n in names if n.isdecimal())
+    else:
+        yield from range(CAMERAS_TRIED)
