@@ -1,0 +1,1 @@
+"""The live app: capture, stylize, show. Read `frames`, then `pipeline`, then `engine`."""

@@ -111,7 +111,15 @@ class DemoScene:
         limb([(-0.07, 0.79), (0.08, 0.79)], 0.055, (60, 170, 214))
         limb([(-0.06, 0.78), (-0.20 - 0.03 * swing, 0.70 + 0.02 * swing)], 0.04, (60, 170, 214))
         cv2.ellipse(
-            scene, at(0.01, 0.89), (round(0.075 * size), round(0.09 * size)), 0, 0, 360, (148, 178, 228), -1, cv2.LINE_AA
+            scene,
+            at(0.01, 0.89),
+            (round(0.075 * size), round(0.09 * size)),
+            0,
+            0,
+            360,
+            (148, 178, 228),
+            -1,
+            cv2.LINE_AA,
         )
         hair = round(0.088 * size), round(0.09 * size)
         turn = (100, 310) if toward > 0 else (-130, 80)
@@ -132,9 +140,7 @@ def _lay(scene: Pixels, paint: Pixels, mask: Pixels, offset: float) -> None:
     rows = np.flatnonzero(mask[:, 0] | mask[:, mask.shape[1] // 2] | mask.max(axis=1))
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     width = scene.shape[1]
-    cv2.copyTo(
-        _window(paint[top:bottom], offset, width), _window(mask[top:bottom], offset, width), scene[top:bottom]
-    )
+    cv2.copyTo(_window(paint[top:bottom], offset, width), _window(mask[top:bottom], offset, width), scene[top:bottom])
 
 
 def _noise(rng: np.random.Generator, width: int, height: int, cells: float, octaves: int = 5) -> Grey:
@@ -149,13 +155,14 @@ def _noise(rng: np.random.Generator, width: int, height: int, cells: float, octa
         large = cv2.resize(wrapped, (wrapped.shape[1] * cell, height), interpolation=cv2.INTER_CUBIC)
         middle = large[:, 2 * cell : 2 * cell + columns * cell]
         total += np.asarray(cv2.resize(middle, (width, height)), np.float32) / 2**octave
-    return np.asarray(cv2.normalize(total, None, 0, 1, cv2.NORM_MINMAX), np.float32)
+    return np.asarray((total - total.min()) / (total.max() - total.min()), np.float32)
 
 
 def _mix(low: tuple[int, int, int], high: tuple[int, int, int], amount: Grey) -> Pixels:
     """Return the BGR blend of two colours, `amount` in [0, 1] at each pixel."""
     a, b = np.array(low, np.float32), np.array(high, np.float32)
-    return (a + (b - a) * np.clip(amount, 0, 1)[..., None]).clip(0, 255).astype(np.uint8)
+    mixed = a + (b - a) * np.clip(amount, 0, 1)[..., None]
+    return np.asarray(mixed.clip(0, 255), np.uint8)
 
 
 def _sky(rng: np.random.Generator, width: int, height: int) -> Pixels:
@@ -173,7 +180,8 @@ def _sky(rng: np.random.Generator, width: int, height: int) -> Pixels:
     clouds = np.pad(clouds, ((0, height - len(clouds)), (0, 0)), mode="edge")
     cover = np.clip((clouds - 0.50) * 4.5, 0, 0.9)[..., None]
     edge = np.clip((np.roll(clouds, 3, axis=0) - clouds) * 12 + 0.5, 0, 1)
-    return (sky + (_mix((176, 158, 168), (214, 232, 255), edge) - sky) * cover).clip(0, 255).astype(np.uint8)
+    painted = sky + (_mix((176, 158, 168), (214, 232, 255), edge) - sky) * cover
+    return np.asarray(painted.clip(0, 255), np.uint8)
 
 
 def _ridge(

@@ -1,4 +1,4 @@
-"""The keys, in one table. The window and the page look keys up here; the help overlay and the README are printed from it."""
+"""The keys, in one table: looked up by the window and the page, printed in the help overlay and the README."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ HOTKEYS = (
 )
 
 _COMMANDS = {
-    key: Command(row.action, int(key) if row.action is Action.CHOOSE_STYLE else 0) for row in HOTKEYS for key in row.keys
+    key: Command(row.action, int(key) if row.action is Action.CHOOSE_STYLE else 0)
+    for row in HOTKEYS
+    for key in row.keys
 }
 _WINDOW_CODES = {
     27: "Escape",

@@ -149,7 +149,7 @@ class Pipeline:
         state = "   paused" if self._paused else ""
         lines = [
             f"{number} {self._engine.metadata.name}{state}",
-            f"{stats.fps_now:.0f} fps   latency {stats.latency_ms(50, 60):.0f} ms, p95 {stats.latency_ms(95, 60):.0f} ms",
+            f"{stats.fps_now:.0f} fps   {stats.latency_ms(50, 60):.0f} ms, p95 {stats.latency_ms(95, 60):.0f} ms",
         ]
         if time.monotonic() < self._notice_until_s:
             lines.append(self._notice)

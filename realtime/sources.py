@@ -61,10 +61,12 @@ class Capture:
         self.fps = fps if 1 <= fps <= 240 else 30.0
 
     def read(self) -> Pixels | None:
+        """Return the next picture, None at the end or when it cannot be decoded."""
         ok, pixels = self._capture.read()
         return np.asarray(pixels, np.uint8) if ok and pixels is not None and pixels.size else None
 
     def close(self) -> None:
+        """Release the device or file."""
         self._capture.release()
 
 
@@ -79,6 +81,7 @@ class LosslessSource:
         self.ended = False
 
     def read(self, timeout_s: float) -> Frame | None:
+        """Return the next picture, None at the end; decoding is waited for, however long it takes."""
         pixels = None if self.ended else self._clip.read()
         if pixels is None:
             self.ended = True
@@ -88,6 +91,7 @@ class LosslessSource:
         return frame
 
     def close(self) -> None:
+        """Release the clip."""
         self.ended = True
         self._clip.close()
 
@@ -120,13 +124,16 @@ class LiveSource:
             raise self._open_error
 
     def read(self, timeout_s: float) -> Frame | None:
+        """Return the newest frame that was not taken yet, None when none came in time. Raises CameraError once."""
         return self._slot.take(timeout_s)
 
     @property
     def ended(self) -> bool:
+        """True when no frame will come any more."""
         return self._slot.drained
 
     def close(self) -> None:
+        """Stop the thread, which releases the clip."""
         self._stop.set()
         self._slot.close()
         self._thread.join(1.0)

@@ -1,0 +1,1 @@
+"""Learning styles: read `transform_net`, then `losses`, then `trainer`, then `export`."""

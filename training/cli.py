@@ -49,10 +49,8 @@ def train(
     trainer = Trainer(config, resume)
     typer.echo(f"{len(trainer.photos)} photos, {trainer.device}, preview in {trainer.preview}")
     last: StepReport | None = None
-    with Progress(
-        BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
-    ) as bar:
-        task = bar.add_task("", total=1.0, completed=trainer.progress)
+    with Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar:
+        task = bar.add_task("", total=1.0)
 
         def show(report: StepReport) -> None:
             nonlocal last

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from realtime.errors import ConfigError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-SCALES = (1.0, 2.0)
+SCALES = (1.5, 3.5)
 """A crop's photo is first resized so that its short side is this many times the crop's side, at random between."""
 ATTEMPTS = 50
 BAD_PICTURE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
@@ -79,7 +79,7 @@ class RandomCrops(Dataset[tuple[Tensor, list[str]]]):
             ConfigError: One photo after the other could not be read.
         """
         rng = random.Random(f"{self.seed}/{self.first + index}")
-        skipped = []
+        skipped: list[str] = []
         for _ in range(ATTEMPTS):
             photo = rng.choice(self.photos)
             try:

@@ -54,7 +54,9 @@ def export_style(net: TransformNet, metadata: StyleMetadata, path: Path) -> floa
         beside.write_bytes(data)
         beside.replace(path)
     except OSError as error:
-        raise NstError(f"{path}: cannot be written ({error.strerror}). Free the place and go on with --resume.") from error
+        raise NstError(
+            f"{path}: cannot be written ({error.strerror}). Free the place and go on with --resume."
+        ) from error
     return difference
 
 
@@ -80,7 +82,9 @@ def load_net(path: Path) -> TransformNet:
         )
         net.load_state_dict({name: state[name] for name in net.state_dict()})
     except (KeyError, RuntimeError) as error:
-        raise StyleError(f"{path}: a style by {CONTRACT}, but its net is of another design; train from none.") from error
+        raise StyleError(
+            f"{path}: a style by {CONTRACT}, but its net is of another design; train from none."
+        ) from error
     return net
 
 

@@ -71,7 +71,9 @@ class Trainer:
         style = load_picture(config.style_image, config.style_size)
         if min(style.shape[2:]) < 64:
             height, width = style.shape[2:]
-            raise ConfigError(f"{config.style_image}: {width}x{height} pixels are too few for a style; give 64 or more.")
+            raise ConfigError(
+                f"{config.style_image}: {width}x{height} pixels are too few for a style; give 64 or more."
+            )
         self.style_sha256 = hashlib.sha256(config.style_image.read_bytes()).hexdigest()
         self.photos = list_photos(config.content, config.limit, config.seed)
         saved = self._saved(resume)
@@ -81,7 +83,7 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.net = load_net(config.start) if config.start and not saved else TransformNet()
         self.net.to(self.device)
-        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.995))
+        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
         self.step, self.elapsed_s = 0, 0.0
         self.vgg = load_vgg19(config.vgg_weights).to(self.device)
@@ -180,7 +182,9 @@ class Trainer:
             beside.replace(self.checkpoint)
             save_picture(self._preview(), self.preview)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-            raise NstError(f"{self.checkpoint}: cannot be written ({error}). Free the place and use --resume.") from error
+            raise NstError(
+                f"{self.checkpoint}: cannot be written ({error}). Free the place and use --resume."
+            ) from error
 
     def _train_step(self, photos: Tensor) -> dict[str, float]:
         config = self.config

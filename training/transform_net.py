@@ -2,7 +2,7 @@
 
 Source: the idea is Johnson, Alahi, Fei-Fei (2016), "Perceptual Losses for Real-Time Style Transfer", section 3.1. The
 layers are ours, chosen for two CPU cores: nearly all work happens at 1/8 of the size, where a frame of 640x480 is
-80x60, and every convolution pads with zeros, so that ONNX Runtime keeps its blocked memory layout from end to end.
+80x60, and most convolutions pad with zeros, so that ONNX Runtime keeps its blocked memory layout.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MARGIN = 8
 class TransformNet(nn.Module):
     """Stylize pictures: (N, 3, H, W) float32 RGB in [0, 1] to the same, with H and W multiples of `STRIDE`."""
 
-    def __init__(self, width: int = 80, hidden: int = 96, blocks: int = 6) -> None:
+    def __init__(self, width: int = 80, hidden: int = 128, blocks: int = 5) -> None:
         super().__init__()
         self.down2 = nn.Conv2d(3, 16, 5, stride=2, padding=2)
         self.down4 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
@@ -46,17 +46,23 @@ class TransformNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual block: a 5x5 depthwise convolution looks around, two 1x1 convolutions think."""
+    """Residual block: a 5x5 depthwise convolution looks around, two 1x1 convolutions think.
+
+    Its edges are replicated: zeros there would show the net where the frame ends, and it would paint a frame.
+    """
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.look = nn.Conv2d(width, width, 5, padding=2, groups=width)
         self.norm = nn.InstanceNorm2d(width, affine=True)
+        self.look = nn.Conv2d(width, width, 5, groups=width)
         self.expand = nn.Conv2d(width, hidden, 1)
         self.project = nn.Conv2d(hidden, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.project(F.relu(self.expand(self.norm(self.look(x)))))
+        """Return features of the same shape (N, width, h, w)."""
+        seen = F.pad(self.norm(x), (2, 2, 2, 2), mode="replicate")
+        change: Tensor = self.project(F.relu(self.expand(self.look(seen))))
+        return x + change
 
 
 class UpsampleConv(nn.Module):
@@ -80,6 +86,7 @@ class UpsampleConv(nn.Module):
         self.register_buffer("fold", torch.tensor([even, odd], dtype=torch.float32), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (N, channels_out, 2 h, 2 w) from (N, channels_in, h, w)."""
         out, channels = self.weight.shape[:2]
         phases = torch.einsum("apk,oikl,bql->oabipq", self.fold, self.weight, self.fold)
         kernels = phases.reshape(4 * out, channels, 3, 3)
@@ -87,6 +94,7 @@ class UpsampleConv(nn.Module):
 
 
 def separable(width: int, kernel: int) -> nn.Sequential:
+    """Return a depthwise convolution followed by a 1x1 convolution."""
     return nn.Sequential(
         nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width),
         nn.Conv2d(width, width, 1),
@@ -94,4 +102,5 @@ def separable(width: int, kernel: int) -> nn.Sequential:
 
 
 def double(x: Tensor) -> Tensor:
+    """Return the features at twice the height and width, interpolated."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

@@ -102,6 +102,7 @@ class VGG19(nn.Module):
         """
         before: Tensor | None = None
         for name, conv in self.convs.items():
+            assert isinstance(conv, nn.Conv2d) and conv.bias is not None
             scale = means[name].clamp_min(RARE * float(means[name].mean()))
             if before is not None:
                 conv.weight.mul_(before.view(1, -1, 1, 1))
@@ -135,13 +136,14 @@ def load_vgg19(path: Path | None) -> VGG19:
 
 def _torchvision_weights() -> Path:
     weights = VGG19_Weights.IMAGENET1K_V1
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
+    url: str = weights.url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     if not path.exists():
         try:
             weights.get_state_dict(progress=True, check_hash=True)
         except (urllib.error.URLError, OSError, RuntimeError) as error:
             raise ConfigError(
-                f"Cannot download the VGG-19 weights ({error}). Fetch {weights.url} on another machine "
+                f"Cannot download the VGG-19 weights ({error}). Fetch {url} on another machine "
                 "and give it with --vgg-weights FILE."
             ) from error
     return path
@@ -150,4 +152,5 @@ def _torchvision_weights() -> Path:
 def _is_identity(weight: Tensor, bias: Tensor) -> bool:
     if weight.shape[0] != weight.shape[1] or bias.any():
         return False
-    return torch.equal(weight[:, :, 1, 1], torch.eye(len(weight))) and weight.count_nonzero() == len(weight)
+    middle = weight[:, :, 1, 1]
+    return torch.equal(middle, torch.eye(len(weight))) and int(weight.count_nonzero()) == len(weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from realtime.errors import ConfigError, SinkError
 from realtime.frames import Frame
@@ -48,7 +49,7 @@ class Recorder:
         assert self._writer is not None
         pixels = frame.pixels
         if pixels.shape[1::-1] != self._size_wh:
-            pixels = cv2.resize(pixels, self._size_wh, interpolation=cv2.INTER_AREA)
+            pixels = np.asarray(cv2.resize(pixels, self._size_wh, interpolation=cv2.INTER_AREA), np.uint8)
         for _ in range(self._due(frame) - self._written):
             self._writer.write(pixels)
             self._written += 1

@@ -1,4 +1,4 @@
-"""The page: the live picture in a browser on this machine, with the same keys. What `nst-cam` shows without a screen."""
+"""The page: the live picture in a browser on this machine, with the same keys; shown when there is no screen."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class Page:
             self._server = _Server(("127.0.0.1", PORT), Handler)
         except OSError:
             self._server = _Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}/"
         self.name = self.url
         threading.Thread(target=self._server.serve_forever, name="page", daemon=True).start()
 
@@ -157,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _from_here(self) -> bool:
         """Refuse what another site's page asks for, also by DNS rebinding."""
-        own = {f"127.0.0.1:{self.server.server_address[1]}", f"localhost:{self.server.server_address[1]}"}
+        own = {f"{name}:{self.sink.port}" for name in ("127.0.0.1", "localhost")}
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
         if host in own and (origin is None or origin.removeprefix("http://") in own):
             return True

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-os.environ.setdefault("QT_LOGGING_RULES", "*.debug=false;default.warning=false")  # Qt's notes on fonts it can do without
+os.environ.setdefault(
+    "QT_LOGGING_RULES", "*.debug=false;default.warning=false"
+)  # Qt's notes on fonts it can do without
 
 import cv2
 

@@ -1,0 +1,94 @@
+"""Shared parts of the tests: real assets if they are there, a small net exported, commands run as a user would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder with real weights, photos and clips."""
+    folder = os.environ.get("NST_TEST_ASSETS")
+    if not folder:
+        pytest.skip("needs real weights, photos and clips: set NST_TEST_ASSETS to their folder")
+    return Path(folder).resolve()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a command of the environment in an empty folder; keyword arguments go to subprocess.run."""
+
+    def call(command: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        program = [str(Path(sys.executable).with_name(command)), *map(str, arguments)]
+        defaults: dict[str, object] = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120}
+        return subprocess.run(program, **(defaults | options))  # type: ignore[call-overload,no-any-return]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of 24 different pictures, 160x120: a white square moves over a gradient."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 30, (160, 120))
+    for i in range(24):
+        picture = np.repeat(np.linspace(40, 160, 160, dtype=np.uint8)[None, :, None], 120, 0).repeat(3, 2)
+        cv2.rectangle(picture, (5 * i, 40), (5 * i + 30, 70), (255, 255, 255), -1)
+        writer.write(picture)
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder tree of eight small photos, made by the demo scene at different moments."""
+    from realtime.demo import DemoScene
+
+    folder = tmp_path_factory.mktemp("photos")
+    scene = DemoScene((240, 180))
+    for i in range(8):
+        below = folder / f"roll{i % 2}"
+        below.mkdir(exist_ok=True)
+        cv2.imwrite(str(below / f"{i}.jpg"), scene.picture(3.0 * i))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def style_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture with stripes and colours, 128x128."""
+    path = tmp_path_factory.mktemp("style") / "stripes.png"
+    y, x = np.mgrid[:128, :128]
+    picture = np.stack([128 + 100 * np.sin((x + y) / 5), 90 + 60 * np.sin(y / 7), 200 - x], axis=2)
+    cv2.imwrite(str(path), picture.clip(0, 255).astype(np.uint8))
+    return path
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """Assert that a command ended with this code and one line of error that has these words, and no traceback."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    for word in words:
+        assert word in errors[0], errors[0]
+
+
+def count_frames(path: Path) -> int:
+    """Return how many frames a video file has when it is decoded."""
+    capture = cv2.VideoCapture(str(path))
+    count = 0
+    while capture.read()[0]:
+        count += 1
+    capture.release()
+    return count

@@ -1,0 +1,225 @@
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realtime.engine import Engine
+from realtime.errors import CameraError, SinkError
+from realtime.frames import Frame
+from realtime.hotkeys import Action, Command
+from realtime.pipeline import Pipeline
+from realtime.sources import LiveSource, LosslessSource
+from realtime.styles import shipped_styles
+
+WAVE = next(path for path in shipped_styles() if path.stem == "wave")
+
+
+class Numbers:
+    """A clip of `count` small pictures; each is filled with its number."""
+
+    def __init__(self, count: int, fps: float = 100.0) -> None:
+        self.count, self.fps, self.given, self.closed = count, fps, 0, False
+
+    def read(self):
+        if self.given == self.count:
+            return None
+        self.given += 1
+        return np.full((32, 48, 3), self.given, np.uint8)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Kept:
+    """A sink that keeps what it got; it breaks after `good` frames."""
+
+    name = "kept"
+
+    def __init__(self, good: int = 10**6) -> None:
+        self.frames: list[Frame] = []
+        self.good, self.closed = good, 0
+
+    def write(self, frame: Frame) -> None:
+        if len(self.frames) == self.good:
+            raise SinkError("full")
+        self.frames.append(frame)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Script:
+    """Controls that give their commands one by one, a list each time they are asked."""
+
+    def __init__(self, *steps: list[Command]) -> None:
+        self.steps = list(steps)
+
+    def commands(self) -> list[Command]:
+        return self.steps.pop(0) if self.steps else []
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine(WAVE, (640, 480))
+
+
+def pipeline(source, engine: Engine, *styles: Path, said: list[str] | None = None) -> Pipeline:
+    return Pipeline(source, engine, [WAVE, *styles], (said if said is not None else []).append)
+
+
+def test_a_lossless_clip_is_stylized_frame_by_frame(engine: Engine):
+    clip, sink = Numbers(9), Kept()
+    loop = pipeline(LosslessSource("numbers", clip), engine)
+    loop.add_sink(sink)
+    totals = loop.run(threading.Event())
+    assert (totals.read, totals.stylized, totals.written) == (9, 9, 9)
+    assert [frame.index for frame in sink.frames] == list(range(9))
+    assert all(frame.pixels.shape == (32, 48, 3) for frame in sink.frames)
+    assert clip.closed and sink.closed
+
+
+def test_a_live_source_drops_frames_but_the_accounts_close(engine: Engine):
+    source = LiveSource("numbers", lambda: Numbers(400, fps=400), paced=True, endless=False)
+    slow = Kept()
+    slow.write = lambda frame: time.sleep(0.02) or slow.frames.append(frame)  # type: ignore[method-assign]
+    loop = pipeline(source, engine)
+    loop.add_sink(slow)
+    totals = loop.run(threading.Event())
+    assert totals.read == 400
+    assert 0 < totals.stylized < 200
+    indices = [frame.index for frame in slow.frames]
+    assert indices == sorted(set(indices))
+    assert totals.latency_ms(95) < 500
+
+
+def test_a_limit_of_frames_ends_the_run(engine: Engine):
+    loop = pipeline(LosslessSource("numbers", Numbers(50)), engine)
+    assert loop.run(threading.Event(), frames=4).stylized == 4
+
+
+def test_stop_ends_a_source_that_delivers_nothing(engine: Engine):
+    class Silent(Numbers):
+        def read(self):
+            time.sleep(0.3)
+            return super().read() if self.given == 0 else np.zeros((0, 0, 3), np.uint8) if self.closed else self.wait()
+
+        def wait(self):
+            time.sleep(0.5)
+            return None
+
+    source = LiveSource("silent", lambda: Silent(2), paced=False, endless=False)
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    started = time.monotonic()
+    pipeline(source, engine).run(stop)
+    assert time.monotonic() - started < 2
+
+
+def test_a_camera_that_goes_away_is_an_error_after_its_last_frame(engine: Engine):
+    source = LiveSource("camera 7", lambda: Numbers(3), paced=True, endless=True)
+    sink = Kept()
+    loop = pipeline(source, engine)
+    loop.add_sink(sink)
+    with pytest.raises(CameraError, match="camera 7"):
+        loop.run(threading.Event())
+    assert sink.closed and sink.frames[-1].index == 2
+    assert loop.statistics.read == 3
+
+
+def test_an_engine_that_breaks_ends_the_run_and_closes_everything(engine: Engine):
+    calls = []
+
+    def broken(pixels):
+        calls.append(pixels)
+        if len(calls) == 3:
+            raise RuntimeError("inference broke")
+        return pixels
+
+    engine.stylize = broken  # type: ignore[method-assign]
+    clip, sink = Numbers(100000, fps=200), Kept()
+    loop = pipeline(LiveSource("numbers", lambda: clip, paced=True, endless=False), engine)
+    loop.add_sink(sink)
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match="inference broke"):
+        loop.run(threading.Event())
+    assert time.monotonic() - started < 2
+    assert clip.closed and sink.closed
+    assert "source numbers" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_broken_sink_is_left_out_and_the_others_go_on(engine: Engine):
+    said: list[str] = []
+    broken, good = Kept(good=2), Kept()
+    loop = pipeline(LosslessSource("numbers", Numbers(6)), engine, said=said)
+    loop.add_sink(broken)
+    loop.add_sink(good)
+    loop.run(threading.Event())
+    assert len(good.frames) == 6
+    assert said == ["full"]
+    assert broken.closed == 1
+
+
+def test_the_last_sink_that_breaks_ends_the_run(engine: Engine):
+    loop = pipeline(LosslessSource("numbers", Numbers(6)), engine)
+    loop.add_sink(Kept(good=2))
+    with pytest.raises(SinkError, match="full"):
+        loop.run(threading.Event())
+
+
+def test_mirror_flips_the_painted_picture(engine: Engine):
+    class Wedge(Numbers):
+        def read(self):
+            plain = super().read()
+            return (
+                None
+                if plain is None
+                else np.repeat(np.arange(0, 240, 5, dtype=np.uint8)[None, :, None], 32, 0).repeat(3, 2)
+            )
+
+    sink = Kept()
+    loop = pipeline(LosslessSource("wedge", Wedge(2)), engine)
+    loop.add_sink(sink)
+    loop.add_controls(Script([Command(Action.MIRROR)]))
+    loop.run(threading.Event())
+    np.testing.assert_array_equal(sink.frames[1].pixels, sink.frames[0].pixels[:, ::-1])
+
+
+def test_pause_holds_the_picture_and_reads_nothing(engine: Engine):
+    sink = Kept()
+    loop = pipeline(LosslessSource("numbers", Numbers(5)), engine)
+    loop.add_sink(sink)
+    loop.add_controls(Script([Command(Action.PAUSE)], [], [], [Command(Action.PAUSE)]))
+    totals = loop.run(threading.Event())
+    assert [frame.index for frame in sink.frames] == [0, 0, 0, 0, 1, 2, 3, 4]
+    assert (totals.read, totals.stylized, totals.written) == (5, 5, 5)
+
+
+def test_quit_ends_the_run(engine: Engine):
+    loop = pipeline(LosslessSource("numbers", Numbers(50)), engine)
+    loop.add_controls(Script([], [], [Command(Action.QUIT)]))
+    assert loop.run(threading.Event()).stylized == 3
+
+
+def test_styles_are_changed_by_key_and_a_broken_one_is_passed_over(engine: Engine, tmp_path: Path):
+    other, broken = tmp_path / "other.onnx", tmp_path / "broken.onnx"
+    other.write_bytes(WAVE.read_bytes())
+    broken.write_bytes(b"no onnx")
+    said: list[str] = []
+    shown: list[str] = []
+    loop = pipeline(LosslessSource("numbers", Numbers(6)), engine, other, broken, said=said)
+    loop.overlay = lambda pixels: pixels  # type: ignore[method-assign]
+
+    class Watching(Script):
+        def commands(self) -> list[Command]:
+            shown.append(loop._engine.path.name)
+            return super().commands()
+
+    next_style, third = Command(Action.NEXT_STYLE), Command(Action.CHOOSE_STYLE, 3)
+    loop.add_controls(
+        Watching([next_style], [third], [Command(Action.CHOOSE_STYLE, 9)], [Command(Action.PREVIOUS_STYLE)], [])
+    )
+    loop.run(threading.Event())
+    assert shown == ["wave.onnx", "other.onnx", "other.onnx", "other.onnx", "wave.onnx", "wave.onnx"]
+    assert "broken.onnx" in said[0] and "no style 9" in said[1]
