@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from realtime.config import Size
-from realtime.contract import INPUT, OUTPUT, REMEDY, StyleMetadata
+from realtime.contract import INPUT, MIN_STRIDES, OUTPUT, REMEDY, StyleMetadata
 from realtime.errors import StyleError
 from realtime.frames import Pixels
 
@@ -54,10 +54,10 @@ class Engine:
         return self.unpack(padded)[:height, :width]
 
     def pack(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Return (1, 3, H', W') float32 RGB in [0, 1], reflected below and right up to the stride; memory is reused."""
+        """Return (1, 3, H', W') float32 RGB in [0, 1], reflected below and right to whole strides; memory is reused."""
         height, width = pixels.shape[:2]
         stride = self.metadata.stride
-        below, right = -height % stride, -width % stride
+        below, right = (max(MIN_STRIDES * stride - side, -side % stride) for side in (height, width))
         if below or right:
             pixels = np.asarray(cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
         if self._packed.shape[2:] != pixels.shape[:2]:

@@ -121,7 +121,7 @@ class LiveSource:
                 self.close()
                 raise OSError(f"{self.name} delivered nothing for {OPEN_LIMIT_S:g} s")
         if self._open_error:
-            raise self._open_error
+            raise OSError(str(self._open_error)) from self._open_error
 
     def read(self, timeout_s: float) -> Frame | None:
         """Return the newest frame that was not taken yet, None when none came in time. Raises CameraError once."""
@@ -148,6 +148,7 @@ class LiveSource:
             return
         self.fps = clip.fps
         started_s = time.monotonic()
+        failure: Exception | None = None
         try:
             while not self._stop.is_set() and (pixels := clip.read()) is not None:
                 self._slot.put(Frame(pixels, self.frames_read, time.monotonic()))
@@ -155,13 +156,15 @@ class LiveSource:
                 self._opened.set()
                 if self._paced:
                     self._stop.wait(max(0.0, started_s + self.frames_read / self.fps - time.monotonic()))
-        finally:
-            clip.close()
-            if not self.frames_read:
-                self._open_error = OSError(f"{self.name} opened, but delivered no frame")
-                self._opened.set()
-            lost = CameraError(f"{self.name}: stopped delivering frames after {self.frames_read}. Is it still there?")
-            self._slot.close(lost if self._endless and not self._stop.is_set() else None)
+            if self._endless and not self._stop.is_set():
+                failure = CameraError(f"{self.name}: no more frames after {self.frames_read}. Is it still there?")
+        except Exception as broken:
+            failure = broken
+        clip.close()
+        if not self.frames_read:
+            self._open_error = failure or OSError(f"{self.name} opened, but delivered no frame")
+            self._opened.set()
+        self._slot.close(failure)
 
 
 def open_source(

@@ -6,6 +6,7 @@ unbroken run would have seen.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,17 @@ def load_picture(path: Path, long_side: int | None = None) -> Tensor:
     if long_side is not None and max(image.size) > long_side:
         image = ImageOps.contain(image, (long_side, long_side), Image.Resampling.LANCZOS)
     return _tensor(image)[None]
+
+
+def readable(photos: list[Path], count: int, seed: int) -> list[Tensor]:
+    """Return up to `count` whole photos (1, 3, H, W), chosen by the seed among those that can be read."""
+    found: list[Tensor] = []
+    for photo in random.Random(seed).sample(photos, min(len(photos), ATTEMPTS)):
+        if len(found) == count:
+            break
+        with contextlib.suppress(ConfigError):
+            found.append(load_picture(photo))
+    return found
 
 
 def save_picture(picture: Tensor, path: Path) -> None:
@@ -133,6 +145,8 @@ def _open(path: Path, draft: int | None = None) -> Image.Image:
         if draft is not None:
             image.draft("RGB", (draft, draft))
         upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
+            upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
         return upright.convert("RGB")
 
 

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from realtime.contract import StyleMetadata
 from realtime.errors import ConfigError, NstError
 from training.config import TrainConfig
-from training.data import CropBatches, RandomCrops, list_photos, load_picture, save_picture
+from training.data import CropBatches, RandomCrops, list_photos, load_picture, readable, save_picture
 from training.export import export_style, load_net
 from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
 from training.transform_net import STRIDE, TransformNet
@@ -101,7 +101,7 @@ class Trainer:
             features = self.vgg(style.to(self.device), STYLE_LAYERS)
         self.style_grams = {name: gram_matrix(features[name]) for name in STYLE_LAYERS}
         self.style_thumbnail = _square(style)
-        self.preview_photos = [RandomCrops(self.photos, PREVIEW_SIDE, config.seed)[i][0] for i in range(PREVIEW_PHOTOS)]
+        self.preview_photos = [_square(photo) for photo in readable(self.photos, PREVIEW_PHOTOS, config.seed)]
 
     @property
     def progress(self) -> float:

@@ -26,7 +26,7 @@ class Numbers:
         if self.given == self.count:
             return None
         self.given += 1
-        return np.full((32, 48, 3), self.given, np.uint8)
+        return np.full((32, 48, 3), self.given % 256, np.uint8)
 
     def close(self) -> None:
         self.closed = True

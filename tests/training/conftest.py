@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.vgg import BLOCKS
+
+
+@pytest.fixture(scope="session")
+def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VGG-19 weights in torchvision's layout up to relu5_1, drawn at random, so that nothing needs a download."""
+    rng = torch.Generator().manual_seed(19)
+    state, index = {}, 0
+    for channels in BLOCKS:
+        for c_in, c_out in zip(channels, channels[1:], strict=False):
+            state[f"features.{index}.weight"] = torch.randn(c_out, c_in, 3, 3, generator=rng) * (2 / (9 * c_in)) ** 0.5
+            state[f"features.{index}.bias"] = 0.1 * torch.randn(c_out, generator=rng)
+            index += 2
+        index += 1
+    path = tmp_path_factory.mktemp("vgg") / "random.pth"
+    torch.save(state, path)
+    return path

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from realtime.errors import ConfigError
+from training.data import CropBatches, RandomCrops, list_photos, load_picture, save_picture
+
+
+def test_photos_are_found_at_all_levels_and_limited_by_seed(photos: Path):
+    every = list_photos(photos, None, 0)
+    assert len(every) == 8 and every == sorted(every)
+    some = list_photos(photos, 3, 0)
+    assert len(some) == 3 and set(some) < set(every)
+    assert some == list_photos(photos, 3, 0)
+    assert some != list_photos(photos, 3, 1)
+
+
+def test_a_crop_depends_on_its_number_and_the_seed_alone(photos: Path):
+    files = list_photos(photos, None, 0)
+    crops = RandomCrops(files, 48, seed=1)
+    later = RandomCrops(files, 48, seed=1, first=5)
+    torch.testing.assert_close(crops[5][0], later[0][0])
+    assert not torch.equal(crops[5][0], crops[6][0])
+    assert not torch.equal(crops[5][0], RandomCrops(files, 48, seed=2)[5][0])
+    assert crops[0][0].shape == (3, 48, 48) and 0 <= crops[0][0].min() < crops[0][0].max() <= 1
+
+
+def test_unreadable_photos_are_skipped_and_counted(photos: Path, tmp_path: Path):
+    files = list_photos(photos, None, 0)[:2]
+    cut, empty, strip = tmp_path / "cut.jpg", tmp_path / "empty.png", tmp_path / "strip.png"
+    cut.write_bytes(files[0].read_bytes()[:900])
+    empty.touch()
+    Image.new("RGB", (900, 3)).save(strip)
+    batches = CropBatches([*files, cut, empty, strip], 32, 2, seed=0)
+    for _, batch in zip(range(20), batches, strict=False):
+        assert batch.shape == (2, 3, 32, 32)
+    assert batches.skipped == {str(cut), str(empty), str(strip)}
+
+
+def test_nothing_but_unreadable_photos_is_an_error(tmp_path: Path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    with pytest.raises(ConfigError, match="bad.jpg"):
+        RandomCrops([bad], 32, seed=0)[0]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16", "1"])
+def test_pictures_of_any_kind_become_rgb(tmp_path: Path, mode: str):
+    path = tmp_path / f"picture.{'tif' if mode == 'CMYK' else 'png'}"
+    Image.new(mode, (40, 30)).save(path)
+    assert load_picture(path).shape == (1, 3, 30, 40)
+
+
+def test_sixteen_bits_keep_their_brightness(tmp_path: Path):
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((20, 20), 32768, np.uint16)).save(path)
+    assert abs(float(load_picture(path).mean()) - 0.5) < 0.01
+
+
+def test_exif_turns_the_picture_and_large_ones_are_made_smaller(tmp_path: Path):
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (200, 100)).save(path, exif=exif)
+    assert load_picture(path, long_side=100).shape == (1, 3, 100, 50)
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path):
+    for content in (b"", b"text"):
+        (tmp_path / "x.png").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"x\.png"):
+            load_picture(tmp_path / "x.png")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_picture(tmp_path / "none.png")
+
+
+def test_saved_pictures_come_back(tmp_path: Path):
+    picture = torch.rand(3, 10, 12)
+    save_picture(picture, tmp_path / "p.png")
+    assert float((load_picture(tmp_path / "p.png")[0] - picture).abs().max()) < 0.003
+    assert [p.name for p in tmp_path.iterdir()] == ["p.png"]

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+
+from realtime.contract import StyleMetadata
+from realtime.engine import Engine
+from realtime.errors import NstError, StyleError
+from training import export
+from training.export import export_style, load_net
+from training.transform_net import STRIDE, TransformNet, UpsampleConv
+
+METADATA = StyleMetadata("small", "Small", "nobody", "00", STRIDE, {"steps": 0})
+
+
+@pytest.fixture(scope="module")
+def net() -> TransformNet:
+    torch.manual_seed(3)
+    return TransformNet(width=16, hidden=24, blocks=2).eval()
+
+
+@pytest.fixture(scope="module")
+def exported(net: TransformNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "small.onnx"
+    assert export_style(net, METADATA, path) < 1e-4
+    return path
+
+
+def test_upsampling_by_phases_is_upsampling_then_convolving():
+    layer, x = UpsampleConv(6, 3), torch.rand(2, 6, 7, 9)
+    expected = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, layer.bias, padding=2)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_net_keeps_size_and_range(net: TransformNet):
+    for size in ((16, 16), (64, 24), (40, 136)):
+        painted = net(torch.rand(2, 3, *size))
+        assert painted.shape == (2, 3, *size) and 0 <= painted.min() and painted.max() <= 1
+
+
+def test_onnx_runtime_paints_what_the_net_paints(net: TransformNet, exported: Path):
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    for height, width in ((16, 16), (96, 128), (72, 200)):
+        picture = np.random.default_rng(height).random((1, 3, height, width), dtype=np.float32)
+        painted = session.run(["stylized"], {"image": picture})[0]
+        np.testing.assert_allclose(painted, net(torch.from_numpy(picture)).detach().numpy(), atol=1e-4)
+
+
+def test_an_exported_style_runs_in_the_app_with_its_metadata(exported: Path):
+    engine = Engine(exported, (640, 480))
+    assert engine.metadata == METADATA
+    assert engine.stylize(np.zeros((50, 70, 3), np.uint8)).shape == (50, 70, 3)
+
+
+def test_an_exported_style_is_its_own_checkpoint(net: TransformNet, exported: Path):
+    again = load_net(exported)
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_an_export_that_differs_from_the_net_is_not_written(
+    net: TransformNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(export, "PARITY_LIMIT", -1.0)
+    with pytest.raises(NstError, match="differs"):
+        export_style(net, METADATA, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_our_styles_can_be_read_back(exported: Path, tmp_path: Path):
+    foreign = onnx.load(exported)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    other = onnx.load(exported)
+    for tensor in other.graph.initializer:
+        tensor.name = tensor.name.replace("down8", "encoder3")
+    onnx.save(other, tmp_path / "other.onnx")
+    (tmp_path / "text.onnx").write_text("no onnx")
+    for name, word in (("foreign", "not a style"), ("other", "another design"), ("text", "not an ONNX"), ("no", "no such")):
+        with pytest.raises(StyleError, match=word):
+            load_net(tmp_path / f"{name}.onnx")

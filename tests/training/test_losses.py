@@ -1,0 +1,70 @@
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
+
+RNG = torch.Generator().manual_seed(4)
+
+
+def features(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=RNG, dtype=torch.float64, requires_grad=True)
+
+
+def test_gram_matrix_by_hand():
+    f = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]]])  # two channels, one row of two pixels
+    torch.testing.assert_close(gram_matrix(f), torch.tensor([[[2.5, 1.5], [1.5, 4.5]]]))
+
+
+def test_gram_matrix_does_not_depend_on_where_or_on_how_many():
+    f = features(1, 3, 4, 4)
+    torch.testing.assert_close(gram_matrix(f.flip(2)), gram_matrix(f))
+    torch.testing.assert_close(gram_matrix(torch.cat([f, f], dim=3)), gram_matrix(f))
+
+
+def test_terms_are_zero_at_their_target_and_grow_away_from_it():
+    f = features(2, 4, 6, 6).detach()
+    assert content_error(f, f) == 0
+    assert style_error({"relu4_1": f[:1]}, {"relu4_1": gram_matrix(f[:1])}) == 0
+    near, far = f + 0.01, f + 0.2
+    assert 0 < content_error(near, f) < content_error(far, f)
+    target = {"relu4_1": gram_matrix(f[:1])}
+    assert 0 < style_error({"relu4_1": near}, target) < style_error({"relu4_1": far}, target)
+
+
+def test_content_error_is_one_for_nothing():
+    f = features(2, 4, 6, 6).detach()
+    torch.testing.assert_close(content_error(torch.zeros_like(f), f), torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_style_of_the_first_layers_is_asked_of_every_quarter():
+    strong, blank = torch.ones(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    target = gram_matrix(torch.ones(1, 2, 8, 8))
+    one_spot = torch.cat([torch.cat([2 * strong, blank], 3), torch.cat([blank, blank], 3)], 2)
+    assert style_error({"relu5_1": one_spot}, {"relu5_1": target}) < 1e-6  # the whole looks right
+    assert style_error({"relu1_1": one_spot}, {"relu1_1": target}) > 0.7  # its quarters do not
+
+
+def test_total_variation_by_hand():
+    checks = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).expand(1, 3, 2, 2)
+    torch.testing.assert_close(total_variation(checks), torch.tensor(2.0))
+    assert total_variation(torch.full((1, 3, 5, 5), 0.7)) == 0
+
+
+def test_gradients_equal_numeric_ones():
+    f, target = features(2, 3, 4, 4), features(2, 3, 4, 4).detach()
+    grams = {"relu1_1": gram_matrix(target[:1]), "relu5_1": gram_matrix(target[:1])}
+    assert gradcheck(lambda x: style_error({"relu1_1": x, "relu5_1": x}, grams), f)
+    assert gradcheck(lambda x: content_error(x, target), f)
+    assert gradcheck(total_variation, features(1, 3, 4, 5))
+
+
+def test_temporal_error_is_small_for_what_moves_along_and_large_for_what_stays():
+    photos = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    grid = 0.5 * (torch.arange(64) % 8 < 4).float().expand(2, 3, 64, 64)
+
+    def error(net):  # the mean over several motions
+        return sum(float(temporal_error(net, photos, net(photos), torch.Generator().manual_seed(s))) for s in range(8))
+
+    follows, sticks = error(lambda x: 0.5 * x), error(lambda x: 0.5 * x + grid)
+    assert 0 < 100 * follows < sticks

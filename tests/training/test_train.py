@@ -1,0 +1,184 @@
+"""nst-train as a user runs it: short trainings with random VGG weights, kills, resumes, and bad input."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from realtime.engine import Engine
+from realtime.errors import NstError
+from tests.conftest import Run, assert_one_line
+from training.cli import main
+from training.config import TrainConfig
+from training.data import load_picture
+from training.export import load_net
+from training.trainer import Trainer
+
+
+def config(style_picture: Path, photos: Path, random_vgg: Path, output: Path, **options: object) -> TrainConfig:
+    small = {"steps": 14, "crop": 64, "style_size": 128}
+    return TrainConfig(style_picture, photos, output, vgg_weights=random_vgg, **(small | options))  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.trainer.CALIBRATION_CROPS", 2)
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.average.module.parameters()])
+
+
+def test_training_lowers_the_loss_and_exports_a_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
+    trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "s.onnx", steps=40))
+    reports = []
+    trainer.run(reports.append)
+    assert [report.step for report in reports] == list(range(1, 41)) and reports[-1].progress == 1
+    first, last = (sum(r.terms["style"] for r in part) for part in (reports[:8], reports[-8:]))
+    assert last < 0.97 * first
+    trainer.export()
+    metadata = Engine(tmp_path / "s.onnx", (640, 480)).metadata
+    assert metadata.name == "s" and metadata.training["steps"] == 40
+    assert metadata.training["loss_network_sha256"] == trainer.vgg.sha256
+    assert load_picture(trainer.preview).shape == (1, 3, 2 * 256, 5 * 256)
+
+
+def test_start_from_an_exported_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
+    first = Trainer(config(style_picture, photos, random_vgg, tmp_path / "a.onnx", steps=2))
+    first.run(lambda _: None)
+    first.export()
+    second = Trainer(config(style_picture, photos, random_vgg, tmp_path / "b.onnx", start=tmp_path / "a.onnx"))
+    torch.testing.assert_close(weights(second), weights(first), rtol=0, atol=0)
+
+
+TRAIN_TO_THE_END = """
+import sys
+from pathlib import Path
+import training.trainer as trainer
+from training.config import TrainConfig
+trainer.CHECKPOINT_S, trainer.CALIBRATION_CROPS = 0.0, 2
+style, photos, vgg, output, resume = sys.argv[1:]
+config = TrainConfig(Path(style), Path(photos), Path(output), vgg_weights=Path(vgg), steps=14, crop=64, style_size=128)
+trainer.Trainer(config, bool(resume)).run(lambda report: print(report.step, flush=True))
+"""
+
+
+def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    unbroken = Trainer(config(style_picture, photos, random_vgg, tmp_path / "unbroken.onnx"))
+    unbroken.run(lambda _: None)
+
+    output = tmp_path / "broken.onnx"
+    for kill_at, resume in ((3, ""), (8, "yes")):
+        command = [sys.executable, "-c", TRAIN_TO_THE_END, style_picture, photos, random_vgg, output, resume]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if int(line) >= kill_at:
+                    time.sleep(0.05)
+                    process.kill()
+                    break
+        assert process.wait() == -signal.SIGKILL
+    resumed = Trainer(config(style_picture, photos, random_vgg, output), resume=True)
+    assert 3 <= resumed.step < 14
+    resumed.run(lambda _: None)
+    torch.testing.assert_close(weights(resumed), weights(unbroken), rtol=1e-4, atol=1e-6)
+
+
+def test_an_interrupted_run_says_how_to_go_on(run: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
+    arguments = [style_picture, "--content", photos, "-o", "x.onnx", "--steps", "100000", "--vgg-weights", random_vgg]
+    program = [str(Path(sys.executable).with_name("nst-train")), *map(str, arguments)]
+    with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        assert process.stdout and process.stderr
+        process.stdout.readline()  # printed once everything is loaded
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        errors = process.stderr.read()
+        assert time.monotonic() < deadline
+    assert process.returncode == 130
+    assert "--resume" in errors and "Traceback" not in errors
+    assert (tmp_path / "x.train" / "checkpoint.pt").exists() and not (tmp_path / "x.onnx").exists()
+    assert_one_line(run("nst-train", *arguments), 2, "x.train", "--resume")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"--content": "nowhere"}, ["nowhere", "no such folder"]),
+        ({"--content": "empty"}, ["empty", "no photos"]),
+        ({"--content": "broken"}, ["broken.jpg", "unreadable"]),
+        ({"style": "nowhere.jpg"}, ["nowhere.jpg"]),
+        ({"style": "tiny.png"}, ["tiny.png", "8x8"]),
+        ({"style": "text.png"}, ["text.png"]),
+        ({"-o": "/proc/nothing/x.onnx"}, ["/proc/nothing/x.onnx", "cannot be written"]),
+        ({"-o": "x.pt"}, ["x.pt", ".onnx"]),
+        ({"-o": "taken.onnx"}, ["taken.onnx", "exists"]),
+        ({"--vgg-weights": "text.pth"}, ["text.pth"]),
+        ({"--vgg-weights": None}, ["--vgg-weights FILE"]),
+        ({"--from": "nowhere.onnx"}, ["nowhere.onnx"]),
+        ({"--from": "taken.onnx"}, ["taken.onnx"]),
+        ({"--steps": "0"}, ["--steps 0"]),
+        ({"--steps": "3", "--minutes": "3"}, ["--minutes"]),
+        ({"--limit": "0"}, ["--limit 0"]),
+        ({"--style-size": "8"}, ["--style-size 8"]),
+        ({"--style-weight": "-1"}, ["--style-weight -1"]),
+        ({"--resume": ""}, ["checkpoint"]),
+    ],
+)
+def test_bad_input(
+    style_picture: Path,
+    photos: Path,
+    random_vgg: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: dict,
+    words: list[str],
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    for folder in ("empty", "broken"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "broken" / "broken.jpg").write_bytes(b"no photo")
+    Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
+    for name in ("text.png", "text.pth", "taken.onnx"):
+        (tmp_path / name).write_text("text")
+    options = {"style": style_picture, "--content": photos, "-o": "x.onnx", "--steps": 1, "--vgg-weights": random_vgg}
+    options |= change
+    style = options.pop("style")
+    arguments = [part for name, value in options.items() if value is not None for part in (name, value) if part != ""]
+    monkeypatch.setattr(sys, "argv", ["nst-train", *map(str, [style, *arguments])])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    done = subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), printed.out, printed.err)
+    assert_one_line(done, 2, *words)
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_changed_setting_is_not_resumed(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
+    output = tmp_path / "x.onnx"
+    Trainer(config(style_picture, photos, random_vgg, output, steps=1)).run(lambda _: None)
+    with pytest.raises(NstError, match="style_weight"):
+        Trainer(config(style_picture, photos, random_vgg, output, steps=2, style_weight=3.0), resume=True)
+    (tmp_path / "x.train" / "checkpoint.pt").write_bytes(b"cut")
+    with pytest.raises(NstError, match="damaged"):
+        Trainer(config(style_picture, photos, random_vgg, output, steps=2), resume=True)
+
+
+def test_real_features_and_photos(assets: Path, tmp_path: Path, run: Run):
+    done = run(
+        *("nst-train", assets / "paintings" / "great_wave.jpg", "--content", assets / "content", "--limit", 200),
+        *("-o", "wave.onnx", "--steps", 3, "--vgg-weights", assets / "vgg19" / "vgg19-features.safetensors"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "200 photos" in done.stdout and "ONNX Runtime differs by" in done.stdout
+    assert load_net(tmp_path / "wave.onnx")
