@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -72,5 +73,7 @@ def train(
 
 
 def main() -> None:
-    """Entry point of `nst-train`."""
+    """Entry point of `nst-train`. SIGTERM ends a training as Ctrl-C does, also where a shell made SIGINT ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     run_command(app)

@@ -34,7 +34,7 @@ CALIBRATION_CROPS = 48
 PREVIEW_PHOTOS = 4
 PREVIEW_SIDE = 256
 WARM_UP_STEPS = 50
-RISE = 0.6
+RISE = 0.3
 """Part of the training over which the style weight rises."""
 FIRST_STYLE_WEIGHT = 0.5
 NOT_BINDING = frozenset({"content", "output", "minutes", "steps", "start", "vgg_weights", "limit", "title", "artist"})

@@ -62,9 +62,15 @@ class Window:
             command = command_for_code(code)
             if command:
                 found.append(command)
-        if cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
+        if self._closed_by_user():
             found.append(Command(Action.QUIT))
         return found
+
+    def _closed_by_user(self) -> bool:
+        try:
+            return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error:  # how some back ends say that there is no such window
+            return True
 
     def close(self) -> None:
         """Close the window. Safe to call twice."""

@@ -39,7 +39,7 @@ def test_upsampling_by_phases_is_upsampling_then_convolving():
 def test_the_net_keeps_size_and_range(net: TransformNet):
     for size in ((16, 16), (64, 24), (40, 136)):
         painted = net(torch.rand(2, 3, *size))
-        assert painted.shape == (2, 3, *size) and 0 <= painted.min() and painted.max() <= 1
+        assert painted.shape == (2, 3, *size) and painted.min() >= 0 and painted.max() <= 1
 
 
 def test_onnx_runtime_paints_what_the_net_paints(net: TransformNet, exported: Path):
@@ -80,6 +80,11 @@ def test_only_our_styles_can_be_read_back(exported: Path, tmp_path: Path):
         tensor.name = tensor.name.replace("down8", "encoder3")
     onnx.save(other, tmp_path / "other.onnx")
     (tmp_path / "text.onnx").write_text("no onnx")
-    for name, word in (("foreign", "not a style"), ("other", "another design"), ("text", "not an ONNX"), ("no", "no such")):
+    for name, word in (
+        ("foreign", "not a style"),
+        ("other", "another design"),
+        ("text", "not an ONNX"),
+        ("no", "no such"),
+    ):
         with pytest.raises(StyleError, match=word):
             load_net(tmp_path / f"{name}.onnx")

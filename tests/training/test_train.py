@@ -34,7 +34,9 @@ def weights(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trainer.average.module.parameters()])
 
 
-def test_training_lowers_the_loss_and_exports_a_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
+def test_training_lowers_the_loss_and_exports_a_style(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
     trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "s.onnx", steps=40))
     reports = []
     trainer.run(reports.append)
@@ -91,7 +93,9 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
     torch.testing.assert_close(weights(resumed), weights(unbroken), rtol=1e-4, atol=1e-6)
 
 
-def test_an_interrupted_run_says_how_to_go_on(run: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
+def test_an_interrupted_run_says_how_to_go_on(
+    run: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
     arguments = [style_picture, "--content", photos, "-o", "x.onnx", "--steps", "100000", "--vgg-weights", random_vgg]
     program = [str(Path(sys.executable).with_name("nst-train")), *map(str, arguments)]
     with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -14,7 +14,9 @@ PICTURE = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(1))
 def test_layers_equal_torchvision_up_to_the_pooling(random_vgg: Path):
     state = torch.load(random_vgg, weights_only=True)
     reference = torchvision.models.vgg19(weights=None).features[:4].eval()
-    reference.load_state_dict({name.removeprefix("features."): state[name] for name in state if int(name.split(".")[1]) < 4})
+    reference.load_state_dict(
+        {name.removeprefix("features."): state[name] for name in state if int(name.split(".")[1]) < 4}
+    )
     normalized = torchvision.transforms.functional.normalize(PICTURE, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     ours = load_vgg19(random_vgg)(PICTURE, ["relu1_2"])["relu1_2"]
     torch.testing.assert_close(ours, reference(normalized), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,177 @@
+"""The real window: under Xvfb, with keys pressed by xdotool, judged by what is on the screen."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from realtime.contract import StyleMetadata
+from realtime.sinks.window import screen_available
+from training.export import export_style
+from training.transform_net import STRIDE, TransformNet
+
+NEEDED = ("Xvfb", "xdotool")
+MISSING = [tool for tool in NEEDED if not shutil.which(tool)]
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or bool(MISSING), reason=f"needs {' and '.join(MISSING)} to open a real window"
+)
+
+
+class Screen:
+    """A virtual screen whose pixels can be read, and a keyboard."""
+
+    def __init__(self, folder: Path) -> None:
+        reader, writer = os.pipe()
+        command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", "800x600x24", "-fbdir", str(folder)]
+        self.process = subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            self.display = f":{pipe.readline().strip()}"
+        self.buffer = folder / "Xvfb_screen0"
+        self.environment = os.environ | {"DISPLAY": self.display}
+
+    def picture(self) -> np.ndarray:
+        """Return what the screen shows: (600, 800, 3) int, BGR."""
+        data = self.buffer.read_bytes()
+        header = np.frombuffer(data[:100], ">u4")
+        start = int(header[0]) + 12 * int(header[19])
+        pixels = np.frombuffer(data, np.uint8, 600 * 800 * 4, start)
+        return pixels.reshape(600, 800, 4)[..., :3].astype(int)
+
+    def press(self, key: str) -> None:
+        subprocess.run(["xdotool", "key", key], env=self.environment, check=True)
+        time.sleep(0.7)
+
+    def still(self) -> bool:
+        before = self.picture()
+        time.sleep(0.5)
+        return bool((before == self.picture()).all())
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Iterator[Screen]:
+    (tmp_path / "screen").mkdir()
+    screen = Screen(tmp_path / "screen")
+    yield screen
+    screen.process.terminate()
+    screen.process.wait()
+
+
+@pytest.fixture
+def app(screen: Screen, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """nst-cam in a window, painting a clip that shows one lopsided picture for a minute, with a second style."""
+    torch.manual_seed(1)
+    metadata = StyleMetadata("second", "Second", "", "00", STRIDE, {})
+    export_style(TransformNet(width=16, hidden=16, blocks=1), metadata, tmp_path / "second.onnx")
+    picture = np.full((480, 640, 3), 60, np.uint8)
+    cv2.circle(picture, (480, 300), 90, (250, 240, 230), -1)
+    writer = cv2.VideoWriter(str(tmp_path / "ball.mkv"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 10, (640, 480))
+    for _ in range(900):
+        writer.write(picture)
+    writer.release()
+    program = [Path(sys.executable).with_name("nst-cam"), "--style", "second.onnx", "--source", "ball.mkv"]
+    process = subprocess.Popen(
+        program, cwd=tmp_path, env=screen.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while screen.picture().max() == 0 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1.5)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean difference below the HUD, in the middle of the window."""
+    return float(np.abs(a[120:440, 60:580] - b[120:440, 60:580]).mean())
+
+
+def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str]):
+    assert app.poll() is None, app.communicate()
+    second = screen.picture()
+    screen.press("n")
+    wave = screen.picture()
+    assert difference(second, wave) > 8
+    screen.press("p")
+    assert difference(second, screen.picture()) < 2
+    screen.press("Left")  # from the first to the last
+    last = screen.picture()
+    assert difference(second, last) > 8
+    screen.press("Right")
+    assert difference(second, screen.picture()) < 2
+    screen.press("2")
+    assert difference(wave, screen.picture()) < 2
+    screen.press("9")
+    assert difference(wave, screen.picture()) < 2
+
+    screen.press("m")
+    mirrored = screen.picture()
+    assert difference(wave, mirrored) > 4
+    width = 640
+    assert np.abs(mirrored[150:440, 10:630] - wave[150:440, 10:630][:, ::-1]).mean() < 6, width
+    screen.press("m")
+    assert difference(wave, screen.picture()) < 2
+
+    screen.press("h")
+    assert difference(wave, screen.picture()) > 4
+    screen.press("h")
+    assert difference(wave, screen.picture()) < 2
+
+    assert not screen.still()  # the HUD's figures move
+    screen.press("space")
+    assert screen.still()
+    screen.press("space")
+    assert not screen.still()
+
+    screen.press("q")
+    output, errors = app.communicate(timeout=5)
+    assert app.returncode == 0 and "stylized" in output and "Traceback" not in errors
+
+
+def press_close_button(display: str, window: int) -> None:
+    """Send what a window manager sends when the close button is pressed: WM_DELETE_WINDOW (ICCCM 4.2.8)."""
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    connection = ctypes.c_void_p(x11.XOpenDisplay(display.encode()))
+    x11.XInternAtom.restype = ctypes.c_ulong
+    protocols, delete = (x11.XInternAtom(connection, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+    client_message = 33
+    event = (ctypes.c_long * 24)(client_message, 0, 1, 0, window, protocols, 32, delete)
+    x11.XSendEvent(connection, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(event))
+    x11.XCloseDisplay(connection)
+
+
+@pytest.mark.parametrize("how", ["Escape", "close"])
+def test_escape_and_closing_the_window_end_the_app(screen: Screen, app: subprocess.Popen[str], how: str):
+    if how == "close":
+        search = ["xdotool", "search", "--name", "nst-cam"]
+        found = subprocess.run(search, env=screen.environment, capture_output=True, text=True).stdout.split()
+        for window in found:
+            press_close_button(screen.display, int(window))
+    else:
+        screen.press("Escape")
+    output, errors = app.communicate(timeout=10)
+    assert app.returncode == 0, errors
+    assert "stylized" in output
+
+
+def test_no_screen_is_noticed(screen: Screen, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DISPLAY", screen.display)
+    assert screen_available()
+    monkeypatch.setenv("DISPLAY", ":4711")
+    assert not screen_available()
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert not screen_available()

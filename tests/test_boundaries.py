@@ -1,0 +1,43 @@
+"""The live app runs without the training packages; training knows only the contract and the errors of the live app."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+
+def test_imports_keep_to_their_side():
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_running_loads_no_training_package(tmp_path: Path):
+    code = (
+        "import sys, realtime.cli\n"
+        "heavy = {'torch', 'torchvision', 'onnx', 'training', 'PIL'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_runtime_is_one_wheel_of_onnx_runtime_on_each_platform():
+    import tomllib
+
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = [Requirement(line) for line in project["dependencies"]]
+    assert {need.name for need in needs} == {"numpy", "opencv-python", "typer", "onnxruntime", "onnxruntime-gpu"}
+    for system, machine, wanted in (
+        ("linux", "x86_64", "onnxruntime-gpu"),
+        ("linux", "aarch64", "onnxruntime"),
+        ("win32", "AMD64", "onnxruntime-gpu"),
+        ("darwin", "arm64", "onnxruntime"),
+        ("darwin", "x86_64", "onnxruntime"),
+    ):
+        there = {"sys_platform": system, "platform_machine": machine}
+        chosen = [n.name for n in needs if n.marker is None or n.marker.evaluate(there)]
+        assert [name for name in chosen if name.startswith("onnxruntime")] == [wanted]
