@@ -1,8 +1,9 @@
 """What an exported style promises: its inputs and outputs, and the metadata it carries. Standard library only.
 
 Contract 1: one input `image` and one output `stylized`, both float32 (1, 3, H, W), RGB, [0, 1], with H and W dynamic
-multiples of the stride, `MIN_STRIDES` of them at least. ImageNet statistics, padding against borders and clamping live in the graph. Initializers
-keep the parameter names of `training.transform_net.TransformNet`, so that training can start from any exported style.
+multiples of the stride, `MIN_STRIDES` of them at least. Normalization, padding against borders and clamping live in
+the graph. Initializers keep the parameter names of `training.transform_net.TransformNet`, so that training can start
+from any exported style.
 """
 
 from __future__ import annotations

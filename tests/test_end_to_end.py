@@ -23,7 +23,9 @@ from realtime.styles import shipped_styles
 from tests.conftest import Run, assert_one_line, count_frames
 
 NST_CAM = str(Path(sys.executable).with_name("nst-cam"))
-TOTALS = re.compile(r"(\d+) read, (\d+) stylized, (\d+) dropped, (\d+) written; ([\d.]+) fps, latency p50 \d+ ms, p95 \d+ ms")
+TOTALS = re.compile(
+    r"(\d+) read, (\d+) stylized, (\d+) dropped, (\d+) written; ([\d.]+) fps, latency p50 \d+ ms, p95 \d+ ms"
+)
 
 
 def totals(output: str) -> tuple[int, ...]:

@@ -15,6 +15,9 @@ from training.trainer import StepReport, Trainer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
+LOG_LINE_S = 60.0
+"""Without a terminal to draw a bar on, a line this often."""
+
 
 @app.command()
 def train(
@@ -50,14 +53,18 @@ def train(
     trainer = Trainer(config, resume)
     typer.echo(f"{len(trainer.photos)} photos, {trainer.device}, preview in {trainer.preview}")
     last: StepReport | None = None
+    next_line_s = 0.0
     with Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=1.0)
 
         def show(report: StepReport) -> None:
-            nonlocal last
+            nonlocal last, next_line_s
             last = report
             terms = "  ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
             bar.update(task, completed=report.progress, description=f"step {report.step}  {terms}")
+            if not bar.console.is_terminal and report.elapsed_s > next_line_s:
+                next_line_s = report.elapsed_s + LOG_LINE_S
+                typer.echo(f"{report.progress:4.0%}  step {report.step}  {terms}")
 
         try:
             trainer.run(show)

@@ -64,4 +64,3 @@ def test_size_is_read_as_width_by_height():
     for wrong in ("640", "640*480", "x", "-1x5", "640x"):
         with pytest.raises(ConfigError, match="640x480"):
             parse_size(wrong)
-

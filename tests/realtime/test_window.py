@@ -76,7 +76,9 @@ def app(screen: Screen, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     export_style(TransformNet(width=16, hidden=16, blocks=1), metadata, tmp_path / "second.onnx")
     picture = np.full((480, 640, 3), 60, np.uint8)
     cv2.circle(picture, (480, 300), 90, (250, 240, 230), -1)
-    writer = cv2.VideoWriter(str(tmp_path / "ball.mkv"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 10, (640, 480))
+    writer = cv2.VideoWriter(
+        str(tmp_path / "ball.mkv"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 10, (640, 480)
+    )
     for _ in range(900):
         writer.write(picture)
     writer.release()
