@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import numpy as np
 import typer
 
+from realtime.command import run_command, stop_on_signals
 from realtime.config import CamConfig, parse_size
 from realtime.demo import DemoScene
 from realtime.engine import Engine
-from realtime.errors import run_command
 from realtime.frames import FrameSource
 from realtime.pipeline import Pipeline
 from realtime.sinks.recorder import Recorder
@@ -44,11 +41,12 @@ def run(
     if context.invoked_subcommand:
         return
     config = CamConfig(style, source, parse_size(size), frames, headless, record)
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
+    styles = shipped_styles()
     first = find_style(config.style)
+    first = next((path for path in styles if path.samefile(first)), first)
     engine = Engine(first, config.size_wh)
     opened = open_source(config.source, config.size_wh, watched=not config.headless, stop=stop, say=_say)
-    styles = shipped_styles()
     if first not in styles:
         styles.insert(0, first)
     pipeline = Pipeline(opened, engine, styles, _say)
@@ -117,19 +115,6 @@ def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource) -> No
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _stop_on_signals() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set; a second signal ends the process at once."""
-    stop = threading.Event()
-
-    def end(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    return stop
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ class CamConfig:
     """One run of `nst-cam`.
 
     Raises:
-        ConfigError: A value is out of its range, or the recording cannot be written where it should go.
+        ConfigError: A value is out of its range.
     """
 
     style: str = "wave"
@@ -34,9 +34,6 @@ class CamConfig:
     """Video file to write."""
 
     def __post_init__(self) -> None:
-        width, height = self.size_wh
-        if not (64 <= width <= 4096 and 64 <= height <= 4096):
-            raise ConfigError(f"--size {width}x{height}: both sides must be from 64 to 4096.")
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"--frames {self.frames}: must be at least 1.")
         if self.record is not None and self.record.suffix.lower() not in (".mkv", ".mp4"):
@@ -44,8 +41,11 @@ class CamConfig:
 
 
 def parse_size(text: str) -> Size:
-    """Return (width, height) from `640x480`. Raises ConfigError."""
+    """Return (width, height), each from 64 to 4096, from `640x480`. Raises ConfigError."""
     match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text.strip())
     if not match:
         raise ConfigError(f"--size {text}: write it like 640x480.")
-    return int(match[1]), int(match[2])
+    width, height = int(match[1]), int(match[2])
+    if not (64 <= width <= 4096 and 64 <= height <= 4096):
+        raise ConfigError(f"--size {text}: both sides must be from 64 to 4096.")
+    return width, height

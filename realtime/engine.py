@@ -41,10 +41,13 @@ class Engine:
         _check_signature(self._session, path)
         self.provider: str = self._session.get_providers()[0]
         self._packed = np.empty((1, 3, 0, 0), np.float32)
+        trial = np.zeros((1, 3, 4 * self.metadata.stride, 6 * self.metadata.stride), np.float32)
         try:
-            self.stylize(np.zeros((96, 128, 3), np.uint8))
+            painted = self.run(trial)
         except Exception as error:
             raise StyleError(f"{path}: its net does not run ({_first_line(error)}). {REMEDY}") from error
+        if painted.shape != trial.shape:
+            raise StyleError(f"{path}: its net turns {trial.shape} into {painted.shape}. {REMEDY}")
 
     def stylize(self, pixels: Pixels) -> Pixels:
         """Return the painted picture, new memory: (H, W, 3) uint8 BGR, scaled down to fit `size_wh` if larger."""

@@ -1,11 +1,5 @@
 """The one tree of exceptions that nst raises on purpose, each with the exit code that the commands end with."""
 
-from __future__ import annotations
-
-import sys
-from collections.abc import Callable
-from typing import NoReturn
-
 
 class NstError(Exception):
     """Something went wrong that a user can understand. The message is one line: what is wrong, what to do next."""
@@ -31,13 +25,3 @@ class CameraError(NstError):
 
 class SinkError(NstError):
     """A place for frames is beyond repair."""
-
-
-def run_command(app: Callable[[], object]) -> NoReturn:
-    """Run a command line; an `NstError` becomes one line on standard error and its exit code."""
-    try:
-        app()
-    except NstError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    sys.exit(0)

@@ -34,10 +34,8 @@ class FrameSource(Protocol):
     """Nominal frames per second, for the time base of a recording."""
     live: bool
     """True when frames come by the clock, and an unread frame is replaced by the next."""
-
-    @property
-    def frames_read(self) -> int:
-        """Frames captured or decoded so far, those that nobody took included."""
+    frames_read: int
+    """Frames captured or decoded so far, those that nobody took included."""
 
     def read(self, timeout_s: float) -> Frame | None:
         """Return the next frame, or None when none came in time; look at `ended` then. Raises CameraError once."""
@@ -45,6 +43,9 @@ class FrameSource(Protocol):
     @property
     def ended(self) -> bool:
         """True when no frame will come any more."""
+
+    def pause(self, paused: bool) -> None:
+        """Hold a clip, or let it go on. A camera cannot be held: what it shows meanwhile is dropped."""
 
     def close(self) -> None:
         """Release the device or file within a second. Safe to call twice."""
@@ -55,6 +56,8 @@ class FrameSink(Protocol):
 
     name: str
     """How messages call it: `window`, `out.mkv`."""
+    written: int
+    """Frames that came out so far: shown, sent or encoded."""
 
     def write(self, frame: Frame) -> None:
         """Take one frame. May drop it; returns within a frame's time. Raises SinkError once, when beyond repair."""

@@ -17,7 +17,8 @@ def draw_hud(pixels: Pixels, lines: Sequence[str], *, help_shown: bool) -> Pixel
     """Return a copy of (H, W, 3) uint8 BGR with lines of text at the top left, and the key table if asked for."""
     picture = pixels.copy()
     scale = max(0.4, pixels.shape[0] / 480 * 0.5)
-    _panel(picture, lines, (8, 8), scale)
+    if lines:
+        _panel(picture, lines, (8, 8), scale)
     if help_shown:
         rows = [f"{row.label:<10}{row.text}" for row in HOTKEYS]
         _panel(picture, rows, (8, round(pixels.shape[0] * 0.22)), scale * 1.2, tab=10)

@@ -38,7 +38,8 @@ class Statistics:
 
     read: int = 0
     stylized: int = 0
-    written: int = 0
+    written: dict[str, int] = field(default_factory=dict)
+    """Frames that came out of each sink, by its name."""
     started_s: float = field(default_factory=time.monotonic)
     ended_s: float = 0.0
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
@@ -75,8 +76,9 @@ class Statistics:
 
     def line(self) -> str:
         """Return the totals in one line."""
+        written = ", ".join(f"{count} written to {name}" for name, count in self.written.items()) or "0 written"
         return (
-            f"{self.read} read, {self.stylized} stylized, {self.read - self.stylized} dropped, {self.written} written; "
+            f"{self.read} read, {self.stylized} stylized, {self.read - self.stylized} dropped, {written}; "
             f"{self.fps_mean:.1f} fps, latency p50 {self.latency_ms(50):.0f} ms, p95 {self.latency_ms(95):.0f} ms"
         )
 
@@ -98,6 +100,7 @@ class Pipeline:
         self._sinks: list[FrameSink] = []
         self._controls: list[Controls] = []
         self._paused = self._mirrored = self._help_shown = False
+        self._hud_shown = True
         self._notice, self._notice_until_s = "", 0.0
         self._stop = threading.Event()
 
@@ -129,7 +132,6 @@ class Pipeline:
                     if frame is not None:
                         last = self._stylize(frame)
                         self._write(last)
-                        self.statistics.written += bool(self._sinks)
                         self.statistics.count(frame)
                     elif self._source.ended:
                         break
@@ -137,20 +139,20 @@ class Pipeline:
                     self._apply(command)
         finally:
             self._source.close()
-            for sink in self._sinks:
-                sink.close()
             self.statistics.read = self._source.frames_read
+            for sink in self._sinks:
+                self._close(sink)
         return self.statistics
 
     def overlay(self, pixels: Pixels) -> Pixels:
         """Return a copy of the picture with the HUD, for the window."""
         number = self._styles.index(self._engine.path) + 1
         stats = self.statistics
-        state = "   paused" if self._paused else ""
-        lines = [
-            f"{number} {self._engine.metadata.name}{state}",
-            f"{stats.fps_now:.0f} fps   {stats.latency_ms(50, 60):.0f} ms, p95 {stats.latency_ms(95, 60):.0f} ms",
-        ]
+        lines = []
+        if self._hud_shown:
+            lines.append(f"{number} {self._engine.metadata.name}{'   paused' if self._paused else ''}")
+            times = f"{stats.latency_ms(50, 60):.0f} ms, p95 {stats.latency_ms(95, 60):.0f} ms"
+            lines.append(f"{stats.fps_now:.0f} fps   {times}")
         if time.monotonic() < self._notice_until_s:
             lines.append(self._notice)
         return draw_hud(pixels, lines, help_shown=self._help_shown)
@@ -167,10 +169,17 @@ class Pipeline:
                 sink.write(frame)
             except SinkError as error:
                 self._sinks.remove(sink)
-                sink.close()
+                self._close(sink)
                 if not self._sinks:
                     raise
                 self._tell(str(error))
+
+    def _close(self, sink: FrameSink) -> None:
+        try:
+            sink.close()
+        except SinkError as error:
+            self._say(str(error))
+        self.statistics.written[sink.name] = sink.written
 
     def _apply(self, command: Command) -> None:
         match command.action:
@@ -178,27 +187,33 @@ class Pipeline:
                 self._stop.set()
             case Action.PAUSE:
                 self._paused = not self._paused
+                self._source.pause(self._paused)
             case Action.MIRROR:
                 self._mirrored = not self._mirrored
+            case Action.HUD:
+                self._hud_shown = not self._hud_shown
             case Action.HELP:
                 self._help_shown = not self._help_shown
             case Action.CHOOSE_STYLE:
                 if command.number <= len(self._styles):
-                    self._change_style(command.number - 1)
+                    self._change_style(self._styles[command.number - 1])
                 else:
                     self._tell(f"There is no style {command.number}, only {len(self._styles)}.")
             case Action.NEXT_STYLE | Action.PREVIOUS_STYLE:
-                step = 1 if command.action is Action.NEXT_STYLE else -1
-                self._change_style((self._styles.index(self._engine.path) + step) % len(self._styles))
+                here = self._styles.index(self._engine.path)
+                others = self._styles[here + 1 :] + self._styles[:here]
+                for path in others if command.action is Action.NEXT_STYLE else reversed(others):
+                    if self._change_style(path):
+                        break
 
-    def _change_style(self, index: int) -> None:
-        path = self._styles[index]
-        if path == self._engine.path:
-            return
+    def _change_style(self, path: Path) -> bool:
+        """Load a style and return whether it runs; if not, say why and keep the one before."""
         try:
             self._engine = Engine(path, self._engine.size_wh)
         except NstError as error:
             self._tell(str(error))
+            return False
+        return True
 
     def _tell(self, message: str) -> None:
         self._say(message)

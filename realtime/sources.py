@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
-
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by OpenCV at its first use of FFmpeg: no noise of its own
-os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")  # on Windows cameras open slowly else
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 import cv2
 import numpy as np
@@ -27,12 +22,18 @@ OPEN_LIMIT_S = 10.0
 READ_LIMIT_S = 5.0
 """A network stream that is silent for this long has ended."""
 CAMERAS_TRIED = 4
+BROKEN_OFF = 0.9
+"""A file that gives less than this part of the frames that it announces is called damaged."""
 
 
 class Clip(Protocol):
-    """Pictures one after the other, as fast as they are asked for. The smallest thing that a source wraps."""
+    """Pictures one after the other. The smallest thing that a source wraps."""
 
     fps: float
+    live: bool
+    """True for a camera: it gives pictures by its own clock, and its end is a failure. Else it is asked for them."""
+    length: int
+    """Pictures that it announces, roughly; 0 when unknown."""
 
     def read(self) -> Pixels | None:
         """Return the next picture, None at the end."""
@@ -59,6 +60,8 @@ class Capture:
             raise OSError(f"{target} does not open")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 1 <= fps <= 240 else 30.0
+        self.length = 0 if isinstance(target, int) else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.live = self.length == 0
 
     def read(self) -> Pixels | None:
         """Return the next picture, None at the end or when it cannot be decoded."""
@@ -81,14 +84,19 @@ class LosslessSource:
         self.ended = False
 
     def read(self, timeout_s: float) -> Frame | None:
-        """Return the next picture, None at the end; decoding is waited for, however long it takes."""
+        """Return the next picture, None at the end; decoding is waited for. Raises CameraError if it broke off."""
         pixels = None if self.ended else self._clip.read()
         if pixels is None:
-            self.ended = True
+            if not self.ended:
+                self.ended = True
+                _check_end(self.name, self._clip, self.frames_read)
             return None
         frame = Frame(pixels, self.frames_read, time.monotonic())
         self.frames_read += 1
         return frame
+
+    def pause(self, paused: bool) -> None:
+        """Nothing to hold: nothing happens between two reads."""
 
     def close(self) -> None:
         """Release the clip."""
@@ -97,17 +105,19 @@ class LosslessSource:
 
 
 class LiveSource:
-    """A clip read by a thread of its own into one slot: the newest frame wins, delay never builds up."""
+    """A clip read by a thread of its own into one slot: the newest frame wins, delay never builds up.
+
+    A camera's pictures are taken as they come, other clips are played at their own rate.
+    """
 
     live = True
 
-    def __init__(self, name: str, open_clip: Callable[[], Clip], *, paced: bool, endless: bool) -> None:
-        """Start reading. `paced` plays at the clip's own rate; `endless` makes its end a CameraError."""
+    def __init__(self, name: str, open_clip: Callable[[], Clip]) -> None:
+        """Start reading; `open_clip` runs in the thread."""
         self.name, self.fps = name, 30.0
         self.frames_read = 0
-        self._paced, self._endless = paced, endless
         self._slot = LatestFrame()
-        self._stop = threading.Event()
+        self._stop, self._held = threading.Event(), threading.Event()
         self._opened = threading.Event()
         self._open_error: Exception | None = None
         self._thread = threading.Thread(target=self._work, args=(open_clip,), name=f"source {name}", daemon=True)
@@ -132,6 +142,13 @@ class LiveSource:
         """True when no frame will come any more."""
         return self._slot.drained
 
+    def pause(self, paused: bool) -> None:
+        """Hold a clip, or let it go on; a camera is read on, so that it stays fresh."""
+        if paused:
+            self._held.set()
+        else:
+            self._held.clear()
+
     def close(self) -> None:
         """Stop the thread, which releases the clip."""
         self._stop.set()
@@ -139,32 +156,41 @@ class LiveSource:
         self._thread.join(1.0)
 
     def _work(self, open_clip: Callable[[], Clip]) -> None:
-        try:
-            clip = open_clip()
-        except Exception as error:
-            self._open_error = error
-            self._opened.set()
-            self._slot.close()
-            return
-        self.fps = clip.fps
-        started_s = time.monotonic()
         failure: Exception | None = None
         try:
-            while not self._stop.is_set() and (pixels := clip.read()) is not None:
-                self._slot.put(Frame(pixels, self.frames_read, time.monotonic()))
-                self.frames_read += 1
-                self._opened.set()
-                if self._paced:
-                    self._stop.wait(max(0.0, started_s + self.frames_read / self.fps - time.monotonic()))
-            if self._endless and not self._stop.is_set():
-                failure = CameraError(f"{self.name}: no more frames after {self.frames_read}. Is it still there?")
-        except Exception as broken:
-            failure = broken
-        clip.close()
+            clip = open_clip()
+            self.fps = clip.fps
+            try:
+                self._play(clip)
+                if not self._stop.is_set():
+                    _check_end(self.name, clip, self.frames_read)
+            finally:
+                clip.close()
+        except (CameraError, OSError) as error:
+            failure = error
+        except Exception as error:  # drivers and OpenCV raise what they like
+            failure = CameraError(f"{self.name}: broke while reading ({error}).")
         if not self.frames_read:
             self._open_error = failure or OSError(f"{self.name} opened, but delivered no frame")
-            self._opened.set()
+        self._opened.set()
         self._slot.close(failure)
+
+    def _play(self, clip: Clip) -> None:
+        due_s = time.monotonic()
+        while not self._stop.is_set():
+            if self._held.is_set() and not clip.live:
+                self._stop.wait(0.02)
+                due_s = time.monotonic()
+                continue
+            pixels = clip.read()
+            if pixels is None:
+                return
+            self._slot.put(Frame(pixels, self.frames_read, time.monotonic()))
+            self.frames_read += 1
+            self._opened.set()
+            if not clip.live:
+                due_s += 1 / clip.fps
+                self._stop.wait(max(0.0, due_s - time.monotonic()))
 
 
 def open_source(
@@ -193,41 +219,55 @@ def open_source(
     if source == "demo":
         if not watched:
             return LosslessSource("demo", DemoScene(size_wh))
-        return _wait(LiveSource("demo", lambda: DemoScene(size_wh), paced=True, endless=False), stop)
+        return _open_live("demo", lambda: DemoScene(size_wh), stop)
     try:
         if source.isdecimal():
             return _open_camera(int(source), size_wh, stop)
         if "://" in source:
-            return _wait(LiveSource(source, lambda: Capture(source), paced=False, endless=True), stop)
+            return _open_live(source, lambda: Capture(source), stop)
     except OSError as error:
         kind = "camera" if source.isdecimal() else "stream"
         raise ConfigError(f"--source {source}: no such {kind}, or it delivers no frames.") from error
-    return _open_file(Path(source).expanduser(), watched, stop)
+    return _open_file(Path(source), watched, stop)
 
 
 def _open_file(path: Path, watched: bool, stop: threading.Event) -> FrameSource:
-    if not path.is_file():
-        raise ConfigError(f"--source {path}: no such file. Use auto, demo, a camera's number, a video file or a URL.")
     try:
+        if not path.is_file():
+            raise FileNotFoundError
+        target = str(path.absolute())  # a bare name like 12:30.mkv looks like a URL to FFmpeg
         if watched:
-            return _wait(LiveSource(path.name, lambda: Capture(str(path)), paced=True, endless=False), stop)
-        probe = Capture(str(path))
+            return _open_live(path.name, lambda: Capture(target), stop)
+        probe = Capture(target)
         empty = probe.read() is None
         probe.close()
         if empty:
             raise OSError(f"{path} has no frame")
-        return LosslessSource(path.name, Capture(str(path)))
+        return LosslessSource(path.name, Capture(target))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"--source {path}: no such file. Use auto, demo, a camera's number, a video file or a URL."
+        ) from error
     except OSError as error:
         raise ConfigError(f"--source {path}: no video frames in this file that can be decoded.") from error
 
 
-def _open_camera(index: int, size_wh: Size, stop: threading.Event) -> FrameSource:
-    return _wait(LiveSource(f"camera {index}", lambda: Capture(index, size_wh), paced=False, endless=True), stop)
+def _open_camera(index: int, size_wh: Size, stop: threading.Event) -> LiveSource:
+    return _open_live(f"camera {index}", lambda: Capture(index, size_wh), stop)
 
 
-def _wait(source: LiveSource, stop: threading.Event) -> LiveSource:
+def _open_live(name: str, open_clip: Callable[[], Clip], stop: threading.Event) -> LiveSource:
+    source = LiveSource(name, open_clip)
     source.wait_open(stop)
     return source
+
+
+def _check_end(name: str, clip: Clip, frames_read: int) -> None:
+    """Raise CameraError if a clip should not have ended here."""
+    if clip.live:
+        raise CameraError(f"{name}: no more frames after {frames_read}. Is it still there?")
+    if frames_read < BROKEN_OFF * clip.length:
+        raise CameraError(f"{name}: broke off after {frames_read} of about {clip.length} frames. Is it damaged?")
 
 
 def _camera_indices() -> Iterator[int]:

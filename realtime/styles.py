@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from pathlib import Path
 
@@ -24,9 +25,10 @@ def find_style(style: str) -> Path:
     Raises:
         StyleError: There is none; the message names the near ones and lists the rest.
     """
-    path = Path(style).expanduser()
-    if path.is_file():
-        return path
+    path = Path(style)
+    with contextlib.suppress(OSError):  # a name that no file can have
+        if path.is_file():
+            return path
     shipped = {p.stem: p for p in shipped_styles()}
     name = path.name.removesuffix(".onnx")
     if name in shipped and path.parent == Path("."):

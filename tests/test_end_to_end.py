@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import http.server
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from tests.conftest import Run, assert_one_line, count_frames
 
 NST_CAM = str(Path(sys.executable).with_name("nst-cam"))
 TOTALS = re.compile(
-    r"(\d+) read, (\d+) stylized, (\d+) dropped, (\d+) written; ([\d.]+) fps, latency p50 \d+ ms, p95 \d+ ms"
+    r"(\d+) read, (\d+) stylized, (\d+) dropped, (\d+) written.*; [\d.]+ fps, latency p50 \d+ ms, p95 \d+ ms"
 )
 
 
@@ -80,7 +82,7 @@ def test_size_scales_down_and_keeps_the_shape(run: Run, clip: Path, tmp_path: Pa
     capture.release()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_within_two_seconds_and_leaves_a_playable_recording(tmp_path: Path, number: int):
     command = [NST_CAM, "--source", "demo", "--headless", "--record", "out.mkv"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -142,6 +144,32 @@ def network_camera() -> Iterator[NetworkCamera]:
         camera.kill()
 
 
+def test_a_full_disk_ends_the_recording_with_a_message(clip: Path, tmp_path: Path):
+    limit = 60_000  # bytes a file may have
+    command = [NST_CAM, "--source", "demo", "--headless", "--frames", "60", "--record", "out.mkv"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert_one_line(done, 1, "out.mkv", "disk full", "out.part.mkv")
+    assert count_frames(tmp_path / "out.part.mkv") > 0
+
+
+def test_a_video_behind_a_url_plays_at_its_own_rate(run: Run, clip: Path):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(clip.parent))
+    handler.log_message = lambda *args: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = run("nst-cam", "--source", f"http://127.0.0.1:{server.server_port}/{clip.name}", "--headless")
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert totals(done.stdout)[0] == 24 and totals(done.stdout)[1] > 12
+
+
 def test_a_network_camera_is_painted_live(run: Run, network_camera: NetworkCamera):
     url = f"http://127.0.0.1:{network_camera.server_port}/stream.mjpg"
     done = run("nst-cam", "--source", url, "--headless", "--frames", 20)
@@ -187,11 +215,14 @@ def broken_style(kind: str, folder: Path) -> str:
         helper.set_model_props(model, {"contract": "nst-style/99"})
         onnx.save(model, path)
     else:
-        shape = {"shaped": ["n", 3, 224, 224], "named": ["n", 3, "h", "w"], "flat": ["n", "m"]}[kind]
+        shape = {"shaped": ["n", 3, 224, 224], "flat": ["n", "m"]}.get(kind, ["n", 3, "h", "w"])
         name = "pixels" if kind == "named" else "image"
         into = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         out = helper.make_tensor_value_info("stylized", TensorProto.FLOAT, shape)
-        graph = helper.make_graph([helper.make_node("Identity", [name], ["stylized"])], "g", [into], [out])
+        node = helper.make_node("Identity", [name], ["stylized"])
+        if kind == "halving":
+            node = helper.make_node("AveragePool", [name], ["stylized"], kernel_shape=[2, 2], strides=[2, 2])
+        graph = helper.make_graph([node], "g", [into], [out])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
         helper.set_model_props(model, StyleMetadata("x", "x", "", "00", 8, {}).to_props())
         onnx.save(model, path)
@@ -210,6 +241,7 @@ def broken_style(kind: str, folder: Path) -> str:
         ("shaped", ["its input is", "224"]),
         ("named", ["its input is pixels"]),
         ("flat", ["its input is"]),
+        ("halving", ["turns (1, 3, 32, 48) into (1, 3, 16, 24)"]),
     ],
 )
 def test_broken_styles(run: Run, tmp_path: Path, kind: str, words: list[str]):
@@ -234,11 +266,17 @@ def test_broken_styles(run: Run, tmp_path: Path, kind: str, words: list[str]):
         (["--frames", "0"], ["--frames 0"]),
         (["--record", "nowhere/out.mkv"], ["nowhere/out.mkv", "cannot be written"]),
         (["--record", "out.txt"], ["out.txt", ".mkv or .mp4"]),
+        (["--record", "taken.mkv"], ["taken.mkv exists"]),
+        (["--record", "left.mkv"], ["left.part.mkv exists"]),
+        (["--record", "folder.mkv"], ["folder.mkv exists"]),
+        (["--style", "x" * 300], ["no such style"]),
     ],
 )
 def test_mistyped(run: Run, tmp_path: Path, options: list[str], words: list[str]):
     (tmp_path / "text.mkv").write_text("no video " * 100)
-    (tmp_path / "empty.mkv").touch()
+    for name in ("empty.mkv", "taken.mkv", "left.part.mkv"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.mkv").mkdir()
     defaults = {"--source": "demo", "--frames": "1"}
     rest = [part for name, value in defaults.items() if name not in options for part in (name, value)]
     assert_one_line(run("nst-cam", "--headless", *options, *rest), 2, *words)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from realtime.errors import run_command
+from realtime.command import run_command, stop_on_signals
 from training.config import TrainConfig
 from training.trainer import StepReport, Trainer
 
@@ -50,6 +49,7 @@ def train(
         style_weight=style_weight,
         style_size=style_size,
     )
+    stop = stop_on_signals()
     trainer = Trainer(config, resume)
     typer.echo(f"{len(trainer.photos)} photos, {trainer.device}, preview in {trainer.preview}")
     last: StepReport | None = None
@@ -66,12 +66,10 @@ def train(
                 next_line_s = report.elapsed_s + LOG_LINE_S
                 typer.echo(f"{report.progress:4.0%}  step {report.step}  {terms}")
 
-        try:
-            trainer.run(show)
-        except KeyboardInterrupt:
-            bar.stop()
-            typer.echo(f"Stopped at step {trainer.step}. The same command with --resume goes on.", err=True)
-            raise typer.Exit(130) from None
+        trainer.run(show, stop)
+    if trainer.progress < 1:
+        typer.echo(f"Stopped at step {trainer.step}. The same command with --resume goes on.", err=True)
+        raise typer.Exit(130)
     if last and last.skipped:
         typer.echo(f"{last.skipped} photos could not be read and were skipped.", err=True)
     difference = trainer.export()
@@ -80,7 +78,5 @@ def train(
 
 
 def main() -> None:
-    """Entry point of `nst-train`. SIGTERM ends a training as Ctrl-C does, also where a shell made SIGINT ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    """Entry point of `nst-train`."""
     run_command(app)

@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 from realtime.errors import ConfigError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-SCALES = (1.5, 3.5)
+SCALES = (1.1, 2.7)
 """A crop's photo is first resized so that its short side is this many times the crop's side, at random between."""
 ATTEMPTS = 50
+PREVIEW_LIMIT = 1024
 BAD_PICTURE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
 
 
@@ -60,13 +61,19 @@ def load_picture(path: Path, long_side: int | None = None) -> Tensor:
 
 
 def readable(photos: list[Path], count: int, seed: int) -> list[Tensor]:
-    """Return up to `count` whole photos (1, 3, H, W), chosen by the seed among those that can be read."""
+    """Return up to `count` whole photos (1, 3, H, W), chosen by the seed among those that can be read.
+
+    Raises:
+        ConfigError: None of many can be read.
+    """
     found: list[Tensor] = []
     for photo in random.Random(seed).sample(photos, min(len(photos), ATTEMPTS)):
         if len(found) == count:
             break
         with contextlib.suppress(ConfigError):
-            found.append(load_picture(photo))
+            found.append(load_picture(photo, PREVIEW_LIMIT))
+    if not found:
+        raise ConfigError(f"{photo}: unreadable, like all photos tried. --content takes a folder of photos.")
     return found
 
 
@@ -78,18 +85,18 @@ def save_picture(picture: Tensor, path: Path) -> None:
     beside.replace(path)
 
 
-class RandomCrops(Dataset[tuple[Tensor, list[str]]]):
-    """Crop i: (3, side, side) float32 RGB in [0, 1], and the names of unreadable photos met on the way to it."""
+class RandomCrops(Dataset[tuple[Tensor | None, list[str]]]):
+    """Crop i: (3, side, side) float32 RGB in [0, 1], and the names of unreadable photos met on the way to it.
+
+    The crop is None when one photo after the other could not be read. (An exception would reach the user as a
+    worker's traceback.)
+    """
 
     def __init__(self, photos: list[Path], side: int, seed: int, first: int = 0) -> None:
         self.photos, self.side, self.seed, self.first = photos, side, seed, first
 
-    def __getitem__(self, index: int) -> tuple[Tensor, list[str]]:
-        """Return crop `first + index`.
-
-        Raises:
-            ConfigError: One photo after the other could not be read.
-        """
+    def __getitem__(self, index: int) -> tuple[Tensor | None, list[str]]:
+        """Return crop `first + index`."""
         rng = random.Random(f"{self.seed}/{self.first + index}")
         skipped: list[str] = []
         for _ in range(ATTEMPTS):
@@ -98,7 +105,7 @@ class RandomCrops(Dataset[tuple[Tensor, list[str]]]):
                 return self._crop(photo, rng), skipped
             except BAD_PICTURE:
                 skipped.append(str(photo))
-        raise ConfigError(f"{photo}: unreadable, like {ATTEMPTS - 1} photos tried before. Give a folder of photos.")
+        return None, skipped
 
     def _crop(self, photo: Path, rng: random.Random) -> Tensor:
         short = round(self.side * rng.uniform(*SCALES))
@@ -122,8 +129,11 @@ class CropBatches:
         self._loader = DataLoader(crops, batch, sampler=_Count(), num_workers=1, collate_fn=_collate)
 
     def __iter__(self) -> Iterator[Tensor]:
+        """Yield batches. Raises ConfigError when one photo after the other cannot be read."""
         for crops, skipped in self._loader:
             self.skipped.update(skipped)
+            if crops is None:
+                raise ConfigError(f"{skipped[-1]}: unreadable, like {ATTEMPTS - 1} photos tried before it.")
             yield crops
 
 
@@ -135,8 +145,9 @@ class _Count(torch.utils.data.Sampler[int]):
             index += 1
 
 
-def _collate(samples: list[tuple[Tensor, list[str]]]) -> tuple[Tensor, list[str]]:
-    return torch.stack([crop for crop, _ in samples]), [name for _, names in samples for name in names]
+def _collate(samples: list[tuple[Tensor | None, list[str]]]) -> tuple[Tensor | None, list[str]]:
+    crops = [crop for crop, _ in samples if crop is not None]
+    return torch.stack(crops) if len(crops) == len(samples) else None, [n for _, names in samples for n in names]
 
 
 def _open(path: Path, draft: int | None = None) -> Image.Image:

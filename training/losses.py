@@ -27,6 +27,11 @@ def gram_matrix(features: Tensor) -> Tensor:
     return flat.transpose(1, 2) @ flat / (h * w)
 
 
+def gram_error(features: Tensor, target: Tensor) -> Tensor:
+    """Return the squared relative error (N,) of the Gram matrices of features (N, C, H, W) against one (1, C, C)."""
+    return (gram_matrix(features) - target).square().sum(dim=(1, 2)) / target.square().sum()
+
+
 def style_error(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
     """Return the squared relative error of the Gram matrices, averaged over layers and pictures.
 
@@ -35,9 +40,7 @@ def style_error(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -
     layers = []
     for name, target in targets.items():
         tiles = _quarters(features[name]) if name in TILED else [features[name]]
-        scale = target.square().sum()
-        errors = [(gram_matrix(tile) - target).square().sum(dim=(1, 2)) / scale for tile in tiles]
-        layers.append(torch.stack(errors).clamp_max(WORST).mean())
+        layers.append(torch.stack([gram_error(tile, target) for tile in tiles]).clamp_max(WORST).mean())
     return torch.stack(layers).mean()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import threading
 import time
 from collections.abc import Callable
 from datetime import date
@@ -31,14 +32,20 @@ from training.vgg import CONTENT_LAYER, STYLE_LAYERS, load_vgg19
 
 CHECKPOINT_S = 120.0
 CALIBRATION_CROPS = 48
+EDGE = 16
+"""Pixels at each side of a crop that the net paints and the loss does not see. Else the net learns to paint lines along
+the border, since lines please the style term."""
 PREVIEW_PHOTOS = 4
 PREVIEW_SIDE = 256
 WARM_UP_STEPS = 50
 RISE = 0.3
 """Part of the training over which the style weight rises."""
 FIRST_STYLE_WEIGHT = 0.5
-NOT_BINDING = frozenset({"content", "output", "minutes", "steps", "start", "vgg_weights", "limit", "title", "artist"})
-"""Settings that a resumed run may change."""
+NOT_BINDING = frozenset({"content", "output", "minutes", "steps", "start", "limit", "title", "artist"})
+"""Settings that a resumed run may change; `start` is compared by name."""
+SMALLEST_STYLE = 64
+BAD_STEPS_LIMIT = 20
+"""Steps in a row whose gradient is no number, and which are skipped, before the training is given up."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Trainer:
     """One training, new or resumed. `run` trains, `export` writes the style."""
 
     def __init__(self, config: TrainConfig, resume: bool = False) -> None:
-        """Read everything that can be wrong before any work is done.
+        """Read everything that can be wrong before anything is written.
 
         Raises:
             ConfigError: A path, picture, folder or weights file cannot be used, or a checkpoint is in the way.
@@ -69,24 +76,27 @@ class Trainer:
         self.checkpoint = config.run_folder / "checkpoint.pt"
         self.preview = config.run_folder / "preview.png"
         style = load_picture(config.style_image, config.style_size)
-        if min(style.shape[2:]) < 64:
-            height, width = style.shape[2:]
+        height, width = style.shape[2:]
+        if min(height, width) < SMALLEST_STYLE:
             raise ConfigError(
-                f"{config.style_image}: {width}x{height} pixels are too few for a style; give 64 or more."
+                f"{config.style_image}: {width}x{height} pixels at --style-size {config.style_size} are too few for a "
+                f"style; {SMALLEST_STYLE} on each side are needed."
             )
         self.style_sha256 = hashlib.sha256(config.style_image.read_bytes()).hexdigest()
         self.photos = list_photos(config.content, config.limit, config.seed)
-        saved = self._saved(resume)
-        self._make_folders()
+        self.preview_photos = [_square(photo) for photo in readable(self.photos, PREVIEW_PHOTOS, config.seed)]
+        self.style_thumbnail = _square(style)
 
         torch.manual_seed(config.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.net = load_net(config.start) if config.start and not saved else TransformNet()
-        self.net.to(self.device)
+        self.net = (load_net(config.start) if config.start else TransformNet()).to(self.device)
         self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
-        self.step, self.elapsed_s = 0, 0.0
         self.vgg = load_vgg19(config.vgg_weights).to(self.device)
+        saved = self._saved(resume)
+        self._make_folders()
+
+        self.step, self.elapsed_s, self._bad_steps = 0, 0.0, 0
         if saved:
             self.net.load_state_dict(saved["net"])
             self.average.load_state_dict(saved["average"])
@@ -96,12 +106,9 @@ class Trainer:
         else:
             self.means = self.vgg.mean_activations(self._calibration())
         self.vgg.normalize(self.means)
-
         with torch.no_grad():
             features = self.vgg(style.to(self.device), STYLE_LAYERS)
         self.style_grams = {name: gram_matrix(features[name]) for name in STYLE_LAYERS}
-        self.style_thumbnail = _square(style)
-        self.preview_photos = [_square(photo) for photo in readable(self.photos, PREVIEW_PHOTOS, config.seed)]
 
     @property
     def progress(self) -> float:
@@ -111,28 +118,27 @@ class Trainer:
         assert self.config.minutes is not None
         return min(1.0, self.elapsed_s / (60 * self.config.minutes))
 
-    def run(self, report: Callable[[StepReport], None]) -> None:
-        """Train to the end, with a checkpoint and a preview every two minutes; on an interruption, save first.
+    def run(self, report: Callable[[StepReport], None], stop: threading.Event) -> None:
+        """Train to the end or until `stop` is set; save then, and every two minutes.
 
         Raises:
             NstError: The loss is no longer a number, or the disk refuses a checkpoint.
             ConfigError: Photo after photo cannot be read.
         """
-        batches = CropBatches(self.photos, self.config.crop, self.config.batch, self.config.seed, self.step)
+        side = self.config.crop + 2 * EDGE
+        batches = CropBatches(self.photos, side, self.config.batch, self.config.seed, self.step)
         clock = saved_at = time.monotonic()
-        try:
-            for photos in batches:
-                if self.progress >= 1:
-                    break
-                terms = self._train_step(photos.to(self.device))
-                now = time.monotonic()
-                self.elapsed_s, clock = self.elapsed_s + now - clock, now
-                report(StepReport(self.step, self.progress, self.elapsed_s, terms, len(batches.skipped)))
-                if now - saved_at > CHECKPOINT_S:
-                    self.save()
-                    clock = saved_at = time.monotonic()
-        finally:
-            self.save()
+        for photos in batches:
+            if self.progress >= 1 or stop.is_set():
+                break
+            terms = self._train_step(photos.to(self.device))
+            now = time.monotonic()
+            self.elapsed_s, clock = self.elapsed_s + now - clock, now
+            report(StepReport(self.step, self.progress, self.elapsed_s, terms, len(batches.skipped)))
+            if now - saved_at > CHECKPOINT_S:
+                self.save()
+                clock = saved_at = time.monotonic()
+        self.save()
 
     def export(self) -> float:
         """Write the style with the averaged weights; return its largest difference from the net. Raises NstError."""
@@ -177,10 +183,11 @@ class Trainer:
             "settings": self._settings(),
         }
         beside = self.checkpoint.with_name(self.checkpoint.name + ".part")
+        preview = self._preview()
         try:
             torch.save(state, beside)
             beside.replace(self.checkpoint)
-            save_picture(self._preview(), self.preview)
+            save_picture(preview, self.preview)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
             raise NstError(
                 f"{self.checkpoint}: cannot be written ({error}). Free the place and use --resume."
@@ -192,9 +199,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         with torch.no_grad():
-            content = self.vgg(photos, [CONTENT_LAYER])[CONTENT_LAYER]
+            content = self.vgg(_inner(photos), [CONTENT_LAYER])[CONTENT_LAYER]
         stylized = self.net(photos)
-        features = self.vgg(stylized, (*STYLE_LAYERS, CONTENT_LAYER))
+        features = self.vgg(_inner(stylized), (*STYLE_LAYERS, CONTENT_LAYER))
         terms = {
             "style": style_error(features, self.style_grams),
             "content": content_error(features[CONTENT_LAYER], content),
@@ -203,20 +210,24 @@ class Trainer:
         }
         weights = (self._style_weight(), 1.0, config.temporal_weight, config.tv_weight)
         loss = torch.stack([weight * term for weight, term in zip(weights, terms.values(), strict=True)]).sum()
-        if not torch.isfinite(loss):
-            raise NstError(f"The loss is no number at step {self.step}. Try a lower --style-weight.")
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.optimizer.step()
-        self.average.update_parameters(self.net)
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.step += 1
+        if torch.isfinite(norm):
+            self._bad_steps = 0
+            self.optimizer.step()
+            self.average.update_parameters(self.net)
+        else:
+            self._bad_steps += 1
+        if self._bad_steps > BAD_STEPS_LIMIT:
+            raise NstError(f"The loss is no number since step {self.step}. Train anew with a lower --style-weight.")
         return {name: float(term.detach()) for name, term in terms.items()}
 
     def _learning_rate(self) -> float:
-        """Warm up, hold, then a cosine to zero in the second half."""
+        """Warm up, hold while the style weight rises, then a cosine to zero."""
         warm_up = min(1.0, (self.step + 1) / WARM_UP_STEPS)
-        cosine = 0.5 + 0.5 * math.cos(math.pi * max(0.0, 2 * self.progress - 1))
+        cosine = 0.5 + 0.5 * math.cos(math.pi * max(0.0, (self.progress - RISE) / (1 - RISE)))
         return self.config.learning_rate * warm_up * cosine
 
     def _style_weight(self) -> float:
@@ -228,7 +239,8 @@ class Trainer:
 
     def _calibration(self) -> list[Tensor]:
         crops = RandomCrops(self.photos, 224, self.config.seed)
-        return [crops[i][0][None].to(self.device) for i in range(CALIBRATION_CROPS)]
+        found = (crops[i][0] for i in range(CALIBRATION_CROPS))
+        return [crop[None].to(self.device) for crop in found if crop is not None]
 
     @torch.no_grad()
     def _preview(self) -> Tensor:
@@ -244,7 +256,11 @@ class Trainer:
     def _settings(self) -> dict[str, Any]:
         values = dataclasses.asdict(self.config)
         binding = {key: value for key, value in values.items() if key not in NOT_BINDING}
-        return binding | {"style_image": self.style_sha256}
+        return binding | {
+            "style_image": self.style_sha256,
+            "vgg_weights": self.vgg.sha256,
+            "from": self.config.start.stem if self.config.start else "none",
+        }
 
     def _saved(self, resume: bool) -> dict[str, Any] | None:
         output, found = self.config.output, self.checkpoint.exists()
@@ -275,6 +291,10 @@ class Trainer:
             probe.unlink()
         except OSError as error:
             raise ConfigError(f"{self.config.output}: cannot be written ({error.strerror}).") from error
+
+
+def _inner(pictures: Tensor) -> Tensor:
+    return pictures[:, :, EDGE:-EDGE, EDGE:-EDGE]
 
 
 def _square(picture: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class TransformNet(nn.Module):
         x1 = F.pad(image, (MARGIN,) * 4, mode="reflect")
         x2 = F.relu(self.down2(x1))  # (N, 16, H/2, W/2), margin included
         x4 = F.relu(self.down4(x2))  # (N, 32, H/4, W/4)
-        x8 = F.relu(self.norm8(self.down8(x4)))  # (N, width, H/8, W/8)
+        x8 = F.relu(self.norm8(forget_border(self.down8(x4))))  # (N, width, H/8, W/8)
         y8 = self.body(x8)
         y4 = F.relu(self.refine4(F.relu(double(self.lateral4(y8)) + x4)))
         y2 = F.relu(self.refine2(F.relu(double(self.lateral2(y4)) + x2)))
@@ -99,6 +99,11 @@ def separable(width: int, kernel: int) -> nn.Sequential:
         nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width),
         nn.Conv2d(width, width, 1),
     )
+
+
+def forget_border(x: Tensor) -> Tensor:
+    """Return features whose outermost cells, which have seen the zeros beyond the margin, repeat their neighbours."""
+    return F.pad(x[:, :, 1:-1, 1:-1], (1, 1, 1, 1), mode="replicate")
 
 
 def double(x: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class Page:
 
     def __init__(self) -> None:
         """Start serving."""
+        self.written = 0
         self._condition = threading.Condition()
         self._jpeg, self._number, self._viewers, self._closed = b"", 0, 0, False
         self._commands: deque[Command] = deque(maxlen=32)
@@ -70,6 +71,7 @@ class Page:
             with self._condition:
                 self._jpeg, self._number = jpeg, self._number + 1
                 self._condition.notify_all()
+            self.written += 1
 
     def commands(self) -> list[Command]:
         """Return the commands given since the last call."""

@@ -7,10 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-os.environ.setdefault(
-    "QT_LOGGING_RULES", "*.debug=false;default.warning=false"
-)  # Qt's notes on fonts it can do without
-
 import cv2
 
 from realtime.frames import Frame, Pixels
@@ -39,6 +35,7 @@ class Window:
 
     def __init__(self, overlay: Callable[[Pixels], Pixels]) -> None:
         """`overlay` returns a picture with the HUD on it; it is called for each frame shown."""
+        self.written = 0
         self._overlay = overlay
         self._shape: tuple[int, ...] = ()
         self._open = False
@@ -52,6 +49,7 @@ class Window:
             self._shape = frame.pixels.shape
             cv2.resizeWindow(TITLE, self._shape[1], self._shape[0])
         cv2.imshow(TITLE, self._overlay(frame.pixels))
+        self.written += 1
 
     def commands(self) -> list[Command]:
         """Return what the keys pressed since the last call ask for; closing the window asks to quit."""

@@ -19,8 +19,9 @@ WAVE = next(path for path in shipped_styles() if path.stem == "wave")
 class Numbers:
     """A clip of `count` small pictures; each is filled with its number."""
 
-    def __init__(self, count: int, fps: float = 100.0) -> None:
-        self.count, self.fps, self.given, self.closed = count, fps, 0, False
+    def __init__(self, count: int, fps: float = 100.0, live: bool = False) -> None:
+        self.count, self.fps, self.live, self.length = count, fps, live, 0
+        self.given, self.closed = 0, False
 
     def read(self):
         if self.given == self.count:
@@ -32,6 +33,14 @@ class Numbers:
         self.closed = True
 
 
+class SlowNumbers(Numbers):
+    """A camera: it gives a picture every 50 ms."""
+
+    def read(self):
+        time.sleep(0.05)
+        return super().read()
+
+
 class Kept:
     """A sink that keeps what it got; it breaks after `good` frames."""
 
@@ -39,12 +48,13 @@ class Kept:
 
     def __init__(self, good: int = 10**6) -> None:
         self.frames: list[Frame] = []
-        self.good, self.closed = good, 0
+        self.good, self.closed, self.written = good, 0, 0
 
     def write(self, frame: Frame) -> None:
         if len(self.frames) == self.good:
             raise SinkError("full")
         self.frames.append(frame)
+        self.written += 1
 
     def close(self) -> None:
         self.closed += 1
@@ -74,14 +84,14 @@ def test_a_lossless_clip_is_stylized_frame_by_frame(engine: Engine):
     loop = pipeline(LosslessSource("numbers", clip), engine)
     loop.add_sink(sink)
     totals = loop.run(threading.Event())
-    assert (totals.read, totals.stylized, totals.written) == (9, 9, 9)
+    assert (totals.read, totals.stylized, totals.written) == (9, 9, {"kept": 9})
     assert [frame.index for frame in sink.frames] == list(range(9))
     assert all(frame.pixels.shape == (32, 48, 3) for frame in sink.frames)
     assert clip.closed and sink.closed
 
 
 def test_a_live_source_drops_frames_but_the_accounts_close(engine: Engine):
-    source = LiveSource("numbers", lambda: Numbers(400, fps=400), paced=True, endless=False)
+    source = LiveSource("numbers", lambda: Numbers(400, fps=400))
     slow = Kept()
     slow.write = lambda frame: time.sleep(0.02) or slow.frames.append(frame)  # type: ignore[method-assign]
     loop = pipeline(source, engine)
@@ -99,26 +109,23 @@ def test_a_limit_of_frames_ends_the_run(engine: Engine):
     assert loop.run(threading.Event(), frames=4).stylized == 4
 
 
-def test_stop_ends_a_source_that_delivers_nothing(engine: Engine):
-    class Silent(Numbers):
+def test_stop_ends_a_camera_that_hangs(engine: Engine):
+    class Hanging(Numbers):
         def read(self):
-            time.sleep(0.3)
-            return super().read() if self.given == 0 else np.zeros((0, 0, 3), np.uint8) if self.closed else self.wait()
+            if self.given == 1:
+                time.sleep(6)
+            return super().read()
 
-        def wait(self):
-            time.sleep(0.5)
-            return None
-
-    source = LiveSource("silent", lambda: Silent(2), paced=False, endless=False)
+    source = LiveSource("hanging", lambda: Hanging(5, live=True))
     stop = threading.Event()
-    threading.Timer(0.2, stop.set).start()
+    threading.Timer(0.5, stop.set).start()
     started = time.monotonic()
-    pipeline(source, engine).run(stop)
+    assert pipeline(source, engine).run(stop).stylized == 1
     assert time.monotonic() - started < 2
 
 
 def test_a_camera_that_goes_away_is_an_error_after_its_last_frame(engine: Engine):
-    source = LiveSource("camera 7", lambda: Numbers(3), paced=True, endless=True)
+    source = LiveSource("camera 7", lambda: SlowNumbers(3, live=True))
     sink = Kept()
     loop = pipeline(source, engine)
     loop.add_sink(sink)
@@ -139,7 +146,7 @@ def test_an_engine_that_breaks_ends_the_run_and_closes_everything(engine: Engine
 
     engine.stylize = broken  # type: ignore[method-assign]
     clip, sink = Numbers(100000, fps=200), Kept()
-    loop = pipeline(LiveSource("numbers", lambda: clip, paced=True, endless=False), engine)
+    loop = pipeline(LiveSource("numbers", lambda: clip), engine)
     loop.add_sink(sink)
     started = time.monotonic()
     with pytest.raises(RuntimeError, match="inference broke"):
@@ -186,14 +193,34 @@ def test_mirror_flips_the_painted_picture(engine: Engine):
     np.testing.assert_array_equal(sink.frames[1].pixels, sink.frames[0].pixels[:, ::-1])
 
 
-def test_pause_holds_the_picture_and_reads_nothing(engine: Engine):
+def test_pause_holds_the_picture_and_the_clip(engine: Engine):
+    source = LiveSource("numbers", lambda: Numbers(12, fps=20))
     sink = Kept()
-    loop = pipeline(LosslessSource("numbers", Numbers(5)), engine)
+    loop = pipeline(source, engine)
     loop.add_sink(sink)
-    loop.add_controls(Script([Command(Action.PAUSE)], [], [], [Command(Action.PAUSE)]))
+    counts: list[int] = []
+
+    class PauseAtThird(Script):
+        def commands(self) -> list[Command]:
+            if len(counts) < 10 and sink.frames and sink.frames[-1].index >= 3:
+                counts.append(source.frames_read)
+                return [Command(Action.PAUSE)] if len(counts) in (1, 10) else []
+            return []
+
+    loop.add_controls(PauseAtThird())
     totals = loop.run(threading.Event())
-    assert [frame.index for frame in sink.frames] == [0, 0, 0, 0, 1, 2, 3, 4]
-    assert (totals.read, totals.stylized, totals.written) == (5, 5, 5)
+    assert counts[-1] - counts[0] <= 1  # 9 looks at 50 ms each: a clip that ran on would have given 9 more
+    shown = [frame.index for frame in sink.frames]
+    assert shown.count(3) > 5 and shown[-1] == 11
+    assert totals.read == 12 and totals.read - totals.stylized < 3
+
+
+def test_a_paused_camera_is_read_on_so_that_it_is_fresh_afterwards(engine: Engine):
+    source = LiveSource("camera", lambda: SlowNumbers(1000, live=True))
+    source.pause(True)
+    time.sleep(0.5)
+    assert source.frames_read > 3
+    source.close()
 
 
 def test_quit_ends_the_run(engine: Engine):
@@ -203,23 +230,47 @@ def test_quit_ends_the_run(engine: Engine):
 
 
 def test_styles_are_changed_by_key_and_a_broken_one_is_passed_over(engine: Engine, tmp_path: Path):
-    other, broken = tmp_path / "other.onnx", tmp_path / "broken.onnx"
+    broken, other = tmp_path / "broken.onnx", tmp_path / "other.onnx"
     other.write_bytes(WAVE.read_bytes())
     broken.write_bytes(b"no onnx")
     said: list[str] = []
     shown: list[str] = []
-    loop = pipeline(LosslessSource("numbers", Numbers(6)), engine, other, broken, said=said)
+    loop = pipeline(LosslessSource("numbers", Numbers(7)), engine, broken, other, said=said)
     loop.overlay = lambda pixels: pixels  # type: ignore[method-assign]
 
     class Watching(Script):
         def commands(self) -> list[Command]:
-            shown.append(loop._engine.path.name)
+            shown.append(loop._engine.path.stem)
             return super().commands()
 
-    next_style, third = Command(Action.NEXT_STYLE), Command(Action.CHOOSE_STYLE, 3)
-    loop.add_controls(
-        Watching([next_style], [third], [Command(Action.CHOOSE_STYLE, 9)], [Command(Action.PREVIOUS_STYLE)], [])
-    )
+    onward, back = Command(Action.NEXT_STYLE), Command(Action.PREVIOUS_STYLE)
+    second, ninth = Command(Action.CHOOSE_STYLE, 2), Command(Action.CHOOSE_STYLE, 9)
+    loop.add_controls(Watching([onward], [back], [back], [second], [ninth], [Command(Action.CHOOSE_STYLE, 1)]))
     loop.run(threading.Event())
-    assert shown == ["wave.onnx", "other.onnx", "other.onnx", "other.onnx", "wave.onnx", "wave.onnx"]
-    assert "broken.onnx" in said[0] and "no style 9" in said[1]
+    assert shown == ["wave", "other", "wave", "other", "other", "other", "wave"]
+    assert "no style 9" in said[-1] and all("broken.onnx" in line for line in said[:-1]) and len(said) == 4
+
+
+def test_a_sink_that_fails_to_close_does_not_keep_the_others_open(engine: Engine):
+    class Stuck(Kept):
+        def close(self) -> None:
+            raise SinkError("cannot be renamed")
+
+    said: list[str] = []
+    good = Kept()
+    loop = pipeline(LosslessSource("numbers", Numbers(3)), engine, said=said)
+    loop.add_sink(Stuck())
+    loop.add_sink(good)
+    assert loop.run(threading.Event()).read == 3
+    assert said == ["cannot be renamed"] and good.closed
+
+
+def test_a_source_thread_that_breaks_is_a_camera_error(engine: Engine):
+    class Broken(Numbers):
+        def read(self):
+            if self.given == 2:
+                raise ValueError("driver")
+            return super().read()
+
+    with pytest.raises(CameraError, match="driver"):
+        pipeline(LiveSource("camera", lambda: Broken(5)), engine).run(threading.Event())

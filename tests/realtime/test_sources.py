@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from realtime import sources
 from realtime.demo import DemoScene
-from realtime.errors import ConfigError
+from realtime.errors import CameraError, ConfigError
 from realtime.sources import open_source
 
 
@@ -45,6 +46,24 @@ def test_a_file_without_frames_is_refused(tmp_path: Path, content: bytes):
             opened(path, watched)
 
 
+def test_a_file_that_is_cut_off_is_said_to_be(clip: Path, tmp_path: Path):
+    whole = clip.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    for watched in (False, True):
+        source = opened(tmp_path / "cut.mkv", watched)
+        with pytest.raises(CameraError, match="broke off"):
+            while not source.ended:
+                source.read(0.5)
+        assert 0 < source.frames_read < 24
+        source.close()
+
+
+def test_a_file_whose_name_looks_like_an_address(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "12:30.mkv").write_bytes(clip.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert opened("12:30.mkv").read(1) is not None
+
+
 @pytest.mark.parametrize("source", ["nowhere.mkv", "98", "http://127.0.0.1:9/stream"])
 def test_no_such_source(source: str):
     with pytest.raises(ConfigError, match=source):
@@ -57,6 +76,15 @@ def test_auto_without_a_camera_says_so_and_plays_the_demo(monkeypatch: pytest.Mo
     source = opened("auto", said=said)
     assert source.name == "demo" and "No camera" in said[0]
     assert source.read(1) is not None
+
+
+def test_auto_takes_the_first_camera_that_delivers(monkeypatch: pytest.MonkeyPatch, clip: Path):
+    real = sources.Capture
+    monkeypatch.setattr(sources, "_camera_indices", lambda: iter([96, 97, 98]))
+    monkeypatch.setattr(sources, "Capture", lambda index, size: real(str(clip)) if index == 97 else real(index))
+    source = opened("auto")
+    assert source.name == "camera 97" and source.live
+    source.close()
 
 
 def test_the_demo_scene_moves_is_textured_and_repeats():

@@ -126,6 +126,13 @@ def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str])
     screen.press("m")
     assert difference(wave, screen.picture()) < 2
 
+    screen.press("space")
+    shown = screen.picture()
+    screen.press("d")
+    assert np.abs(shown[8:50, 8:150] - screen.picture()[8:50, 8:150]).mean() > 20
+    screen.press("d")
+    screen.press("space")
+
     screen.press("h")
     assert difference(wave, screen.picture()) > 4
     screen.press("h")

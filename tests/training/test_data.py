@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from realtime.errors import ConfigError
-from training.data import CropBatches, RandomCrops, list_photos, load_picture, save_picture
+from training.data import CropBatches, RandomCrops, list_photos, load_picture, readable, save_picture
 
 
 def test_photos_are_found_at_all_levels_and_limited_by_seed(photos: Path):
@@ -44,7 +44,9 @@ def test_nothing_but_unreadable_photos_is_an_error(tmp_path: Path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="bad.jpg"):
-        RandomCrops([bad], 32, seed=0)[0]
+        next(iter(CropBatches([bad], 32, 2, seed=0)))
+    with pytest.raises(ConfigError, match="bad.jpg"):
+        readable([bad], 4, seed=0)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16", "1"])

@@ -1,10 +1,13 @@
 """nst-train as a user runs it: short trainings with random VGG weights, kills, resumes, and bad input."""
 
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -39,7 +42,7 @@ def test_training_lowers_the_loss_and_exports_a_style(
 ):
     trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "s.onnx", steps=40))
     reports = []
-    trainer.run(reports.append)
+    trainer.run(reports.append, Event())
     assert [report.step for report in reports] == list(range(1, 41)) and reports[-1].progress == 1
     first, last = (sum(r.terms["style"] for r in part) for part in (reports[:8], reports[-8:]))
     assert last < 0.97 * first
@@ -52,7 +55,7 @@ def test_training_lowers_the_loss_and_exports_a_style(
 
 def test_start_from_an_exported_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
     first = Trainer(config(style_picture, photos, random_vgg, tmp_path / "a.onnx", steps=2))
-    first.run(lambda _: None)
+    first.run(lambda _: None, Event())
     first.export()
     second = Trainer(config(style_picture, photos, random_vgg, tmp_path / "b.onnx", start=tmp_path / "a.onnx"))
     torch.testing.assert_close(weights(second), weights(first), rtol=0, atol=0)
@@ -61,12 +64,13 @@ def test_start_from_an_exported_style(style_picture: Path, photos: Path, random_
 TRAIN_TO_THE_END = """
 import sys
 from pathlib import Path
+from threading import Event
 import training.trainer as trainer
 from training.config import TrainConfig
 trainer.CHECKPOINT_S, trainer.CALIBRATION_CROPS = 0.0, 2
 style, photos, vgg, output, resume = sys.argv[1:]
 config = TrainConfig(Path(style), Path(photos), Path(output), vgg_weights=Path(vgg), steps=14, crop=64, style_size=128)
-trainer.Trainer(config, bool(resume)).run(lambda report: print(report.step, flush=True))
+trainer.Trainer(config, bool(resume)).run(lambda report: print(report.step, flush=True), Event())
 """
 
 
@@ -74,7 +78,7 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
 ):
     unbroken = Trainer(config(style_picture, photos, random_vgg, tmp_path / "unbroken.onnx"))
-    unbroken.run(lambda _: None)
+    unbroken.run(lambda _: None, Event())
 
     output = tmp_path / "broken.onnx"
     for kill_at, resume in ((3, ""), (8, "yes")):
@@ -89,7 +93,7 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
         assert process.wait() == -signal.SIGKILL
     resumed = Trainer(config(style_picture, photos, random_vgg, output), resume=True)
     assert 3 <= resumed.step < 14
-    resumed.run(lambda _: None)
+    resumed.run(lambda _: None, Event())
     torch.testing.assert_close(weights(resumed), weights(unbroken), rtol=1e-4, atol=1e-6)
 
 
@@ -170,12 +174,53 @@ def test_bad_input(
 
 def test_a_changed_setting_is_not_resumed(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
     output = tmp_path / "x.onnx"
-    Trainer(config(style_picture, photos, random_vgg, output, steps=1)).run(lambda _: None)
+    Trainer(config(style_picture, photos, random_vgg, output, steps=1)).run(lambda _: None, Event())
     with pytest.raises(NstError, match="style_weight"):
         Trainer(config(style_picture, photos, random_vgg, output, steps=2, style_weight=3.0), resume=True)
     (tmp_path / "x.train" / "checkpoint.pt").write_bytes(b"cut")
     with pytest.raises(NstError, match="damaged"):
         Trainer(config(style_picture, photos, random_vgg, output, steps=2), resume=True)
+
+
+def test_other_weights_or_another_start_are_not_resumed(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    output = tmp_path / "x.onnx"
+    first = Trainer(config(style_picture, photos, random_vgg, output, steps=1))
+    first.run(lambda _: None, Event())
+    first.export()
+    other = tmp_path / "other.pth"
+    torch.save({k: v * 1.1 for k, v in torch.load(random_vgg, weights_only=True).items()}, other)
+    with pytest.raises(NstError, match="vgg_weights"):
+        Trainer(config(style_picture, photos, other, output, steps=2), resume=True)
+    with pytest.raises(NstError, match="from"):
+        Trainer(config(style_picture, photos, random_vgg, output, steps=2, start=output), resume=True)
+
+
+def test_a_step_whose_loss_is_no_number_is_skipped_and_many_end_the_training(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=100))
+    before = weights(trainer)
+    monkeypatch.setattr("training.trainer.total_variation", lambda pictures: pictures.mean() * float("nan"))
+    with pytest.raises(NstError, match="no number"):
+        trainer.run(lambda _: None, Event())
+    torch.testing.assert_close(weights(trainer), before, rtol=0, atol=0)
+    assert not trainer.checkpoint.exists()
+
+
+def test_unreadable_photos_are_counted_for_the_user(
+    run: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(photos, mixed)
+    for k in range(8):
+        (mixed / f"cut{k}.jpg").write_bytes(b"\xff\xd8 no photo")
+    done = run(
+        *("nst-train", style_picture, "--content", mixed, "-o", "x.onnx"), *("--steps", 12, "--vgg-weights", random_vgg)
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"[1-8] photos could not be read", done.stderr)
 
 
 def test_real_features_and_photos(assets: Path, tmp_path: Path, run: Run):

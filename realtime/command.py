@@ -1,0 +1,37 @@
+"""What the commands share: how they end on an error, and how they are asked to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from realtime.errors import NstError
+
+
+def run_command(app: Callable[[], object]) -> NoReturn:
+    """Run a command line; an `NstError` becomes one line on standard error and its exit code."""
+    try:
+        app()
+    except NstError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT, SIGTERM and a closed terminal set; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):
+            signal.signal(number, end)
+    return stop
