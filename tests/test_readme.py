@@ -17,7 +17,7 @@ def test_the_key_table_is_the_table_of_the_code():
 
 
 def test_every_option_that_it_shows_exists(run: Run):
-    for command in ("nst-cam", "nst-train"):
+    for command in ("nst-cam", "nst-train", "nst-still"):
         shown = {o for line in README.splitlines() if command in line for o in re.findall(r"(?<!\w)--[a-z-]+", line)}
         assert shown
         helped = run(command, "--help", env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"}).stdout
@@ -28,7 +28,7 @@ def test_every_file_that_it_names_is_there():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
     chains = re.findall(r"- The .*: `(realtime|training)/(.*)`", README)
-    assert len(chains) == 2
+    assert len(chains) == 3
     for package, chain in chains:
         for name in re.findall(r"\w+\.py", chain):
             assert (ROOT / package / name).is_file(), name

@@ -1,4 +1,4 @@
-"""`nst-train`: learn a style from one picture."""
+"""`nst-train`: learn a style from one picture. `nst-still`: paint one picture by optimization."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from realtime.command import run_command, stop_on_signals
-from training.config import TrainConfig
+from training.config import StillConfig, TrainConfig
+from training.gatys import StillReport, paint_still
 from training.trainer import StepReport, Trainer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -77,6 +78,64 @@ def train(
     typer.echo(f"{output}: {size_kb:.0f} KB after {trainer.step} steps; ONNX Runtime differs by {difference:.1e}")
 
 
+still_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@still_app.command()
+def still(
+    content: Annotated[Path, typer.Argument(help="The picture that is painted.")],
+    styles: Annotated[list[Path], typer.Argument(help="Pictures whose style it gets.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The picture to write: NAME.png.")],
+    share: Annotated[list[float] | None, typer.Option(help="How much a style counts; once for each style.")] = None,
+    size: Annotated[int, typer.Option(help="Long side of the result in pixels.")] = StillConfig.size,
+    style_scale: Annotated[float, typer.Option(help="Larger: larger strokes.")] = StillConfig.style_scale,
+    start: Annotated[str, typer.Option("--from", help="content, noise, or a picture.")] = StillConfig.start,
+    optimizer: Annotated[str, typer.Option(help="lbfgs or adam.")] = StillConfig.optimizer,
+    iterations: Annotated[int, typer.Option(help="At the coarsest scale.")] = StillConfig.iterations,
+    style_weight: Annotated[float, typer.Option(help="Higher: more painting.")] = StillConfig.style_weight,
+    pooling: Annotated[str, typer.Option(help="average or max.")] = StillConfig.pooling,
+    keep_colors: Annotated[str, typer.Option(help="no, luminance or match.")] = StillConfig.keep_colors,
+    photos: Annotated[Path | None, typer.Option(help="Photos for the normalization of VGG.")] = None,
+    vgg_weights: Annotated[Path | None, typer.Option(help="VGG-19 weights (.pth, .safetensors).")] = None,
+    preview_every: Annotated[int, typer.Option(help="Write the picture so far, every N iterations.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds everything random.")] = StillConfig.seed,
+) -> None:
+    """Paint one picture by optimization, as Gatys et al. (2016) do: slow and good. Ctrl-C keeps the best so far."""
+    config = StillConfig(
+        content=content,
+        styles=tuple(styles),
+        output=output,
+        shares=tuple(share or ()),
+        size=size,
+        style_scale=style_scale,
+        start=start,
+        optimizer=optimizer,
+        iterations=iterations,
+        style_weight=style_weight,
+        pooling=pooling,
+        keep_colors=keep_colors,
+        photos=photos,
+        vgg_weights=vgg_weights,
+        preview_every=preview_every,
+        seed=seed,
+    )
+    stop = stop_on_signals()
+    with Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(report: StillReport) -> None:
+            terms = "  ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
+            bar.update(task, total=report.iterations, completed=report.iteration, description=terms)
+
+        last = paint_still(config, show, stop)
+    typer.echo(f"{output}: loss {last.loss:.4f} after {last.iteration} iterations")
+
+
 def main() -> None:
     """Entry point of `nst-train`."""
     run_command(app)
+
+
+def main_still() -> None:
+    """Entry point of `nst-still`."""
+    run_command(still_app)

@@ -1,4 +1,4 @@
-"""What a training is asked to do. Checked where it is made."""
+"""What a training, or the optimization of a still, is asked to do. Checked where it is made."""
 
 from __future__ import annotations
 
@@ -73,3 +73,70 @@ class TrainConfig:
     def run_folder(self) -> Path:
         """Where checkpoint and preview go."""
         return self.output.with_suffix(".train")
+
+
+@dataclass(frozen=True)
+class StillConfig:
+    """One still to optimize.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    content: Path
+    """The picture that is painted."""
+    styles: tuple[Path, ...]
+    """One or more pictures whose style it gets."""
+    output: Path
+    """The `.png` file to write."""
+    shares: tuple[float, ...] = ()
+    """How much each style counts; all the same if empty."""
+    size: int = 512
+    """Long side of the result in pixels."""
+    style_scale: float = 1.0
+    """Long side of the style pictures, relative to `size`: larger gives larger strokes."""
+    start: str = "content"
+    """`content`, `noise`, or the path of a picture."""
+    optimizer: str = "lbfgs"
+    """`lbfgs` or `adam`."""
+    iterations: int = 200
+    """Iterations at the coarsest scale; each finer one takes half as many."""
+    style_weight: float = 40.0
+    """Weight of the style error, relative to a content weight of 1."""
+    pooling: str = "average"
+    """`average` or `max`."""
+    keep_colors: str = "no"
+    """`no`; `luminance`: the result's luminance with the content's colours; `match`: styles recoloured beforehand."""
+    photos: Path | None = None
+    """Folder of photos for the mean activations; the given pictures serve otherwise."""
+    vgg_weights: Path | None = None
+    """VGG-19 weights in torchvision's layout; torchvision's own otherwise."""
+    preview_every: int = 0
+    """Write the picture so far every so many iterations; 0: only at the end."""
+    seed: int = 0
+    """Seeds noise and the choice of photos."""
+
+    def __post_init__(self) -> None:
+        if self.output.suffix.lower() != ".png":
+            raise ConfigError(f"{self.output}: the output must be named NAME.png.")
+        if not 64 <= self.size <= 4096:
+            raise ConfigError(f"--size {self.size}: must be from 64 to 4096.")
+        if not 0.1 <= self.style_scale <= 4:
+            raise ConfigError(f"--style-scale {self.style_scale:g}: must be from 0.1 to 4.")
+        if self.shares and len(self.shares) != len(self.styles):
+            raise ConfigError(f"--share: given {len(self.shares)} times for {len(self.styles)} styles.")
+        if any(share <= 0 for share in self.shares):
+            raise ConfigError("--share: must be more than 0.")
+        if self.iterations < 1:
+            raise ConfigError(f"--iterations {self.iterations}: must be at least 1.")
+        if self.style_weight <= 0:
+            raise ConfigError(f"--style-weight {self.style_weight:g}: must be more than 0.")
+        if self.preview_every < 0:
+            raise ConfigError(f"--preview-every {self.preview_every}: must be at least 0.")
+        for name, value, known in (
+            ("--optimizer", self.optimizer, ("lbfgs", "adam")),
+            ("--pooling", self.pooling, ("average", "max")),
+            ("--keep-colors", self.keep_colors, ("no", "luminance", "match")),
+        ):
+            if value not in known:
+                raise ConfigError(f"{name} {value}: must be one of {', '.join(known)}.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from realtime.errors import ConfigError
+from realtime.errors import ConfigError, NstError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 SCALES = (1.1, 2.7)
@@ -78,11 +79,23 @@ def readable(photos: list[Path], count: int, seed: int) -> list[Tensor]:
 
 
 def save_picture(picture: Tensor, path: Path) -> None:
-    """Write (3, H, W) RGB in [0, 1] as PNG, beside and renamed."""
+    """Write (3, H, W) RGB in [0, 1] as PNG, beside and renamed. Raises NstError when the disk refuses."""
     pixels = (picture.detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     beside = path.with_name(path.name + ".part")
-    Image.fromarray(pixels).save(beside, format="PNG")
-    beside.replace(path)
+    try:
+        Image.fromarray(pixels).save(beside, format="PNG")
+        beside.replace(path)
+    except OSError as error:
+        raise NstError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise ConfigError unless a new file can be written beside `path`; folders on the way to it are made."""
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.absolute().parent).close()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 class RandomCrops(Dataset[tuple[Tensor | None, list[str]]]):

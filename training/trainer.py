@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from realtime.contract import StyleMetadata
 from realtime.errors import ConfigError, NstError
 from training.config import TrainConfig
-from training.data import CropBatches, RandomCrops, list_photos, load_picture, readable, save_picture
+from training.data import CropBatches, RandomCrops, check_writable, list_photos, load_picture, readable, save_picture
 from training.export import export_style, load_net
 from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
 from training.transform_net import STRIDE, TransformNet
@@ -94,7 +93,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
         self.vgg = load_vgg19(config.vgg_weights).to(self.device)
         saved = self._saved(resume)
-        self._make_folders()
+        check_writable(self.checkpoint)
 
         self.step, self.elapsed_s, self._bad_steps = 0, 0.0, 0
         if saved:
@@ -282,15 +281,6 @@ class Trainer:
         if changed:
             raise ConfigError(f"{self.checkpoint}: was made with another {', '.join(changed)}; resume with the same.")
         return saved
-
-    def _make_folders(self) -> None:
-        try:
-            self.config.run_folder.mkdir(parents=True, exist_ok=True)
-            probe = Path(self.config.output.with_name(self.config.output.name + ".part"))
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise ConfigError(f"{self.config.output}: cannot be written ({error.strerror}).") from error
 
 
 def _inner(pictures: Tensor) -> Tensor:

@@ -35,14 +35,20 @@ class VGG19(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, state: dict[str, Tensor], sha256: str) -> None:
-        """Build from a state dict in torchvision's layout; `sha256` is the hash of the file that it came from.
+    def __init__(self, state: dict[str, Tensor], sha256: str, pooling: str = "average") -> None:
+        """Build from a state dict in torchvision's layout.
+
+        Args:
+            state: `features.*`, more is ignored.
+            sha256: Hash of the file that it came from.
+            pooling: `average`, or `max` as the network was trained.
 
         Raises:
             KeyError, ValueError: A tensor is missing or of another shape.
         """
         super().__init__()
         self.sha256 = sha256
+        self._pooling = pooling
         self.names: list[str] = []
         self.convs = nn.ModuleDict()
         index = 0
@@ -71,7 +77,7 @@ class VGG19(nn.Module):
         found: dict[str, Tensor] = {}
         for name in self.names:
             if name.endswith("_1") and name != "relu1_1":
-                x = F.avg_pool2d(x, 2)
+                x = F.max_pool2d(x, 2) if self._pooling == "max" else F.avg_pool2d(x, 2)
             if name in self.convs:  # a convolution that is the identity changes nothing after a ReLU
                 x = F.relu(self.convs[name](x))
             if name in wanted:
@@ -109,7 +115,7 @@ class VGG19(nn.Module):
             before = scale
 
 
-def load_vgg19(path: Path | None) -> VGG19:
+def load_vgg19(path: Path | None, pooling: str = "average") -> VGG19:
     """Load the loss network from a `.pth` or `.safetensors` file in torchvision's layout, or torchvision's own.
 
     Raises:
@@ -126,7 +132,7 @@ def load_vgg19(path: Path | None) -> VGG19:
     except Exception as error:  # a file that is no weights makes the two loaders raise nearly anything
         raise ConfigError(f"{path}: cannot be read as weights; give a .pth or .safetensors file.") from error
     try:
-        return VGG19(state, hashlib.sha256(path.read_bytes()).hexdigest())
+        return VGG19(state, hashlib.sha256(path.read_bytes()).hexdigest(), pooling)
     except (KeyError, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"{path}: not VGG-19 weights in torchvision's layout ({error}).") from error
 

@@ -1,0 +1,172 @@
+"""nst-still: the optimizer by its objective, and the command as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+from PIL import Image
+
+from realtime.errors import ConfigError
+from tests.conftest import assert_one_line
+from training.cli import main_still
+from training.config import StillConfig
+from training.data import load_picture
+from training.gatys import Objective, StillReport, Weights, keep_luminance, match_colours, optimize, paint_still
+from training.vgg import VGG19, load_vgg19
+
+RNG = torch.Generator().manual_seed(8)
+CONTENT = 0.3 + 0.4 * torch.rand(1, 3, 40, 48, generator=RNG)
+STYLE = (0.3 + 0.4 * torch.rand(1, 3, 56, 48, generator=RNG)) * torch.tensor([1.0, 0.8, 0.6]).view(1, 3, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def vgg(random_vgg: Path) -> VGG19:
+    vgg = load_vgg19(random_vgg)
+    vgg.normalize(vgg.mean_activations([CONTENT, STYLE]))
+    return vgg
+
+
+def paint(
+    vgg: VGG19, iterations: int = 25, optimizer: str = "lbfgs", start: torch.Tensor = CONTENT
+) -> list[StillReport]:
+    return list(optimize(vgg, CONTENT, [(STYLE, 1.0)], start, Weights(), iterations, optimizer))
+
+
+def test_the_loss_never_rises_and_is_that_of_the_picture(vgg: VGG19):
+    reports = paint(vgg)
+    losses = [report.loss for report in reports]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.8 * losses[0]
+    assert [report.iteration for report in reports] == list(range(1, 26))
+    objective = Objective(vgg, CONTENT, [(STYLE, 1.0)], Weights())
+    assert float(objective(reports[-1].picture)[0]) <= 1.1 * losses[-1]  # the picture is clamped to [0, 1]
+
+
+def test_lbfgs_is_no_worse_than_a_plain_one_on_the_same_objective(vgg: VGG19):
+    objective = Objective(vgg, CONTENT, [(STYLE, 1.0)], Weights())
+    plain = CONTENT.clone().requires_grad_()
+    steps = torch.optim.LBFGS([plain], max_iter=25, max_eval=1000, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        steps.zero_grad()
+        loss, _ = objective(plain)
+        loss.backward()
+        plain.grad = plain.grad.contiguous()
+        return loss
+
+    steps.step(closure)
+    assert paint(vgg)[-1].loss <= 1.02 * float(objective(plain)[0].detach())
+
+
+def test_adam_and_noise_lower_the_loss_too(vgg: VGG19):
+    for reports in (paint(vgg, optimizer="adam"), paint(vgg, start=torch.rand(1, 3, 40, 48, generator=RNG))):
+        assert reports[-1].loss < 0.9 * reports[0].loss
+
+
+def test_coarse_to_fine_ends_in_the_content_size(vgg: VGG19, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("training.gatys.COARSEST", 64)
+    content = torch.rand(1, 3, 80, 130, generator=RNG)
+    reports = list(optimize(vgg, content, [(STYLE, 1.0)], content, Weights(), 8, "lbfgs"))
+    assert [tuple(report.picture.shape[2:]) for report in reports] == [(32, 32)] * 8 + [(40, 65)] * 4 + [(80, 130)] * 2
+    assert {report.iterations for report in reports} == {14}
+
+
+def test_several_styles_are_mixed_by_their_shares(vgg: VGG19):
+    other = 1 - STYLE
+    both = Objective(vgg, CONTENT, [(STYLE, 3.0), (other, 1.0)], Weights())
+    alone = [Objective(vgg, CONTENT, [(style, 1.0)], Weights()) for style in (STYLE, other)]
+    for name, gram in both._grams.items():
+        torch.testing.assert_close(gram, 0.75 * alone[0]._grams[name] + 0.25 * alone[1]._grams[name])
+
+
+def test_matched_colours_have_the_mean_and_covariance_of_the_content():
+    content = 0.3 + 0.2 * torch.rand(1, 3, 50, 50, generator=RNG)
+    matched = match_colours(STYLE, content)
+    for ours, theirs in ((p[0].flatten(1) for p in (matched, content)),):
+        torch.testing.assert_close(ours.mean(dim=1), theirs.mean(dim=1), rtol=0, atol=0.01)
+        torch.testing.assert_close(torch.cov(ours), torch.cov(theirs), rtol=0.1, atol=2e-4)
+
+
+def test_kept_luminance_is_the_painting_and_colour_the_content():
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    content = 0.4 + 0.2 * torch.rand(1, 3, 8, 8, generator=RNG)
+    painted = 0.4 + 0.2 * torch.rand(1, 3, 8, 8, generator=RNG)
+    kept = keep_luminance(painted, content)
+    torch.testing.assert_close((kept * luma).sum(1), (painted * luma).sum(1))
+    torch.testing.assert_close(kept - kept.mean(dim=1, keepdim=True), content - content.mean(dim=1, keepdim=True))
+
+
+def config(photos: Path, style_picture: Path, random_vgg: Path, output: Path, **options: object) -> StillConfig:
+    small = {"size": 64, "iterations": 3, "vgg_weights": random_vgg}
+    content = next(photos.rglob("*.jpg"))
+    return StillConfig(content, (style_picture,), output, **(small | options))  # type: ignore[arg-type]
+
+
+def test_the_same_seed_paints_the_same_picture(photos: Path, style_picture: Path, random_vgg: Path, tmp_path: Path):
+    outputs = [tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"]
+    for output, seed in zip(outputs, (1, 1, 2), strict=True):
+        paint_still(
+            config(photos, style_picture, random_vgg, output, start="noise", seed=seed), lambda _: None, Event()
+        )
+    first, same, other = (path.read_bytes() for path in outputs)
+    assert first == same != other
+
+
+def test_stopping_keeps_the_best_picture_so_far(photos: Path, style_picture: Path, random_vgg: Path, tmp_path: Path):
+    stop = Event()
+    last = paint_still(
+        config(photos, style_picture, random_vgg, tmp_path / "x.png", iterations=10_000), lambda _: stop.set(), stop
+    )
+    assert last.iteration == 1
+    assert load_picture(tmp_path / "x.png").shape[3] == 64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.jpg", "{style}", "-o", "x.png"], ["nowhere.jpg", "no such file"]),
+        (["{content}", "text.png", "-o", "x.png"], ["text.png", "not a picture"]),
+        (["{content}", "tiny.png", "-o", "x.png"], ["tiny.png", "8x8"]),
+        (["{content}", "{style}", "-o", "x.jpg"], ["x.jpg", ".png"]),
+        (["{content}", "{style}", "-o", "/proc/x/x.png"], ["/proc/x/x.png", "cannot be written"]),
+        (["{content}", "{style}", "-o", "x.png", "--from", "nowhere.png"], ["nowhere.png"]),
+        (["{content}", "{style}", "-o", "x.png", "--size", "9"], ["--size 9"]),
+        (["{content}", "{style}", "-o", "x.png", "--optimizer", "sgd"], ["--optimizer sgd", "lbfgs, adam"]),
+        (["{content}", "{style}", "-o", "x.png", "--pooling", "min"], ["--pooling min"]),
+        (["{content}", "{style}", "-o", "x.png", "--keep-colors", "all"], ["--keep-colors all"]),
+        (["{content}", "{style}", "-o", "x.png", "--share", "1", "--share", "2"], ["--share: given 2 times for 1"]),
+        (["{content}", "{style}", "-o", "x.png", "--photos", "nowhere"], ["nowhere: no such folder"]),
+        (["{content}", "{style}", "-o", "x.png", "--vgg-weights", "text.png"], ["text.png"]),
+    ],
+)
+def test_bad_input(
+    photos: Path,
+    style_picture: Path,
+    random_vgg: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: list[str],
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("text")
+    Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
+    given = {"{content}": str(next(photos.rglob("*.jpg"))), "{style}": str(style_picture)}
+    weights = [] if "--vgg-weights" in arguments else ["--vgg-weights", str(random_vgg)]
+    monkeypatch.setattr(sys, "argv", ["nst-still", *(given.get(a, a) for a in arguments), *weights])
+    with pytest.raises(SystemExit) as ended:
+        main_still()
+    printed = capsys.readouterr()
+    assert_one_line(subprocess.CompletedProcess([], int(ended.value.code or 0), printed.out, printed.err), 2, *words)
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_out_of_range_settings_are_refused():
+    for wrong in ({"iterations": 0}, {"style_scale": 9.0}, {"style_weight": 0.0}, {"preview_every": -1}):
+        with pytest.raises(ConfigError, match=next(iter(wrong)).replace("_", "-")):
+            StillConfig(Path("a"), (Path("b"),), Path("c.png"), **wrong)  # type: ignore[arg-type]
