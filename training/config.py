@@ -36,13 +36,13 @@ class TrainConfig:
     """Title of the style image; its file name otherwise."""
     artist: str = ""
     """Artist of the style image."""
-    style_weight: float = 5.0
+    style_weight: float = 3.5
     """Weight of the style error at the end, relative to a content weight of 1; it rises at first."""
     style_size: int = 512
     """Long side of the style image in pixels: larger gives larger strokes."""
-    temporal_weight: float = 10.0
+    temporal_weight: float = 15.0
     """Weight of the change under small motion and noise."""
-    tv_weight: float = 2.0
+    tv_weight: float = 6.0
     """Weight of total variation."""
     learning_rate: float = 3e-3
     """Peak learning rate of Adam."""

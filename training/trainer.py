@@ -202,7 +202,7 @@ class Trainer:
         stylized = self.net(photos)
         features = self.vgg(_inner(stylized), (*STYLE_LAYERS, CONTENT_LAYER))
         terms = {
-            "style": style_error(features, self.style_grams),
+            "style": style_error(features, self.style_grams, self.vgg.loudness),
             "content": content_error(features[CONTENT_LAYER], content),
             "temporal": temporal_error(self.net, photos, stylized, rng),
             "variation": total_variation(stylized),

@@ -34,6 +34,8 @@ class VGG19(nn.Module):
 
     mean: Tensor
     std: Tensor
+    loudness: dict[str, Tensor]
+    """What each filter (C,) was divided by, layer by layer; ones before `normalize`."""
 
     def __init__(self, state: dict[str, Tensor], sha256: str, pooling: str = "average") -> None:
         """Build from a state dict in torchvision's layout.
@@ -51,6 +53,7 @@ class VGG19(nn.Module):
         self._pooling = pooling
         self.names: list[str] = []
         self.convs = nn.ModuleDict()
+        self.loudness = {}
         index = 0
         for block, channels in enumerate(BLOCKS, start=1):
             for k, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False), start=1):
@@ -63,6 +66,7 @@ class VGG19(nn.Module):
                     conv = nn.Conv2d(c_in, c_out, 3, padding=1)
                     conv.load_state_dict({"weight": weight, "bias": bias})
                     self.convs[name] = conv
+                    self.loudness[name] = torch.ones(c_out)
                 index += 2
             index += 1
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
@@ -112,7 +116,7 @@ class VGG19(nn.Module):
                 conv.weight.mul_(before.view(1, -1, 1, 1))
             conv.weight.div_(scale.view(-1, 1, 1, 1))
             conv.bias.div_(scale)
-            before = scale
+            self.loudness[name] = before = scale
 
 
 def load_vgg19(path: Path | None, pooling: str = "average") -> VGG19:

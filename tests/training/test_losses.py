@@ -11,6 +11,10 @@ def features(*shape: int) -> Tensor:
     return torch.rand(shape, generator=RNG, dtype=torch.float64, requires_grad=True)
 
 
+def plain(channels: int) -> dict[str, Tensor]:
+    return {name: torch.ones(channels, dtype=torch.float64) for name in ("relu1_1", "relu4_1", "relu5_1")}
+
+
 def test_gram_matrix_by_hand():
     f = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]]])  # two channels, one row of two pixels
     torch.testing.assert_close(gram_matrix(f), torch.tensor([[[2.5, 1.5], [1.5, 4.5]]]))
@@ -25,11 +29,11 @@ def test_gram_matrix_does_not_depend_on_where_or_on_how_many():
 def test_terms_are_zero_at_their_target_and_grow_away_from_it():
     f = features(2, 4, 6, 6).detach()
     assert content_error(f, f) == 0
-    assert style_error({"relu4_1": f[:1]}, {"relu4_1": gram_matrix(f[:1])}) == 0
+    assert style_error({"relu4_1": f[:1]}, {"relu4_1": gram_matrix(f[:1])}, plain(4)) == 0
     near, far = f + 0.01, f + 0.2
     assert 0 < content_error(near, f) < content_error(far, f)
     target = {"relu4_1": gram_matrix(f[:1])}
-    assert 0 < style_error({"relu4_1": near}, target) < style_error({"relu4_1": far}, target)
+    assert 0 < style_error({"relu4_1": near}, target, plain(4)) < style_error({"relu4_1": far}, target, plain(4))
 
 
 def test_content_error_is_one_for_nothing():
@@ -41,8 +45,17 @@ def test_style_of_the_first_layers_is_asked_of_every_quarter():
     strong, blank = torch.ones(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
     target = gram_matrix(torch.ones(1, 2, 8, 8))
     one_spot = torch.cat([torch.cat([2 * strong, blank], 3), torch.cat([blank, blank], 3)], 2)
-    assert style_error({"relu5_1": one_spot}, {"relu5_1": target}) < 1e-6  # the whole looks right
-    assert style_error({"relu1_1": one_spot}, {"relu1_1": target}) > 0.7  # its quarters do not
+    assert style_error({"relu5_1": one_spot}, {"relu5_1": target}, plain(2)) < 1e-6  # the whole looks right
+    assert style_error({"relu1_1": one_spot}, {"relu1_1": target}, plain(2)) > 0.7  # its quarters do not
+
+
+def test_a_louder_filter_counts_more_in_the_second_half_of_the_style():
+    f = features(1, 2, 6, 6).detach()
+    target = {"relu5_1": gram_matrix(f)}
+    off = [f * torch.tensor(scale, dtype=torch.float64).view(1, 2, 1, 1) for scale in ([1.5, 1.0], [1.0, 1.5])]
+    loud = {"relu5_1": torch.tensor([10.0, 1.0], dtype=torch.float64)}
+    first, second = (style_error({"relu5_1": x}, target, loud) for x in off)
+    assert first > 1.5 * second
 
 
 def test_total_variation_by_hand():
@@ -54,7 +67,7 @@ def test_total_variation_by_hand():
 def test_gradients_equal_numeric_ones():
     f, target = features(2, 3, 4, 4), features(2, 3, 4, 4).detach()
     grams = {"relu1_1": gram_matrix(target[:1]), "relu5_1": gram_matrix(target[:1])}
-    assert gradcheck(lambda x: style_error({"relu1_1": x, "relu5_1": x}, grams), f)
+    assert gradcheck(lambda x: style_error({"relu1_1": x, "relu5_1": x}, grams, plain(3)), f)
     assert gradcheck(lambda x: content_error(x, target), f)
     assert gradcheck(total_variation, features(1, 3, 4, 5))
 
