@@ -93,7 +93,8 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
         self.vgg = load_vgg19(config.vgg_weights).to(self.device)
         saved = self._saved(resume)
-        check_writable(self.checkpoint)
+        check_writable(config.output)
+        config.run_folder.mkdir(exist_ok=True)
 
         self.step, self.elapsed_s, self._bad_steps = 0, 0.0, 0
         if saved:
