@@ -7,16 +7,18 @@ unbroken run would have seen.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import tempfile
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from realtime.errors import ConfigError, NstError
 
@@ -25,6 +27,8 @@ SCALES = (1.1, 2.7)
 """A crop's photo is first resized so that its short side is this many times the crop's side, at random between."""
 ATTEMPTS = 50
 PREVIEW_LIMIT = 1024
+READERS = 2
+BATCHES_AHEAD = 2
 BAD_PICTURE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
 
 
@@ -98,27 +102,36 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
-class RandomCrops(Dataset[tuple[Tensor | None, list[str]]]):
-    """Crop i: (3, side, side) float32 RGB in [0, 1], and the names of unreadable photos met on the way to it.
+class RandomCrops:
+    """Crop i: (3, side, side) float32 RGB in [0, 1]. Unreadable photos met on the way are skipped and noted."""
 
-    The crop is None when one photo after the other could not be read. (An exception would reach the user as a
-    worker's traceback.)
-    """
+    def __init__(self, photos: list[Path], side: int, seed: int) -> None:
+        self.photos, self.side, self.seed = photos, side, seed
+        self.skipped: set[Path] = set()
 
-    def __init__(self, photos: list[Path], side: int, seed: int, first: int = 0) -> None:
-        self.photos, self.side, self.seed, self.first = photos, side, seed, first
+    def __getitem__(self, index: int) -> Tensor:
+        """Return crop `index`; several threads may ask.
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, list[str]]:
-        """Return crop `first + index`."""
-        rng = random.Random(f"{self.seed}/{self.first + index}")
-        skipped: list[str] = []
+        Raises:
+            ConfigError: One photo after the other could not be read.
+        """
+        rng = random.Random(f"{self.seed}/{index}")
         for _ in range(ATTEMPTS):
             photo = rng.choice(self.photos)
             try:
-                return self._crop(photo, rng), skipped
+                return self._crop(photo, rng)
             except BAD_PICTURE:
-                skipped.append(str(photo))
-        return None, skipped
+                self.skipped.add(photo)
+        raise ConfigError(f"{photo}: unreadable, like {ATTEMPTS - 1} photos tried before it.")
+
+    def batches(self, size: int, first: int = 0) -> Iterator[Tensor]:
+        """Yield batches (size, 3, side, side) from number `first`, without end, read ahead. Raises ConfigError."""
+        with ThreadPoolExecutor(READERS, thread_name_prefix="crops") as pool:
+            ahead: deque[list[Future[Tensor]]] = deque()
+            for number in itertools.count(first):
+                ahead.append([pool.submit(self.__getitem__, number * size + k) for k in range(size)])
+                if len(ahead) > BATCHES_AHEAD:
+                    yield torch.stack([crop.result() for crop in ahead.popleft()])
 
     def _crop(self, photo: Path, rng: random.Random) -> Tensor:
         short = round(self.side * rng.uniform(*SCALES))
@@ -131,36 +144,6 @@ class RandomCrops(Dataset[tuple[Tensor | None, list[str]]]):
         left, top = rng.randint(0, image.width - self.side), rng.randint(0, image.height - self.side)
         crop = _tensor(image.crop((left, top, left + self.side, top + self.side)))
         return crop.flip(2) if rng.random() < 0.5 else crop
-
-
-class CropBatches:
-    """Endless batches (batch, 3, side, side), read ahead by one worker process; counts the photos that it skipped."""
-
-    def __init__(self, photos: list[Path], side: int, batch: int, seed: int, first_step: int = 0) -> None:
-        self.skipped: set[str] = set()
-        crops = RandomCrops(photos, side, seed, first=first_step * batch)
-        self._loader = DataLoader(crops, batch, sampler=_Count(), num_workers=1, collate_fn=_collate)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        """Yield batches. Raises ConfigError when one photo after the other cannot be read."""
-        for crops, skipped in self._loader:
-            self.skipped.update(skipped)
-            if crops is None:
-                raise ConfigError(f"{skipped[-1]}: unreadable, like {ATTEMPTS - 1} photos tried before it.")
-            yield crops
-
-
-class _Count(torch.utils.data.Sampler[int]):
-    def __iter__(self) -> Iterator[int]:
-        index = 0
-        while True:
-            yield index
-            index += 1
-
-
-def _collate(samples: list[tuple[Tensor | None, list[str]]]) -> tuple[Tensor | None, list[str]]:
-    crops = [crop for crop, _ in samples if crop is not None]
-    return torch.stack(crops) if len(crops) == len(samples) else None, [n for _, names in samples for n in names]
 
 
 def _open(path: Path, draft: int | None = None) -> Image.Image:

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from realtime.contract import StyleMetadata
 from realtime.errors import ConfigError, NstError
 from training.config import TrainConfig
-from training.data import CropBatches, RandomCrops, check_writable, list_photos, load_picture, readable, save_picture
+from training.data import RandomCrops, check_writable, list_photos, load_picture, readable, save_picture
 from training.export import export_style, load_net
 from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
 from training.transform_net import STRIDE, TransformNet
@@ -125,16 +125,15 @@ class Trainer:
             NstError: The loss is no longer a number, or the disk refuses a checkpoint.
             ConfigError: Photo after photo cannot be read.
         """
-        side = self.config.crop + 2 * EDGE
-        batches = CropBatches(self.photos, side, self.config.batch, self.config.seed, self.step)
+        crops = RandomCrops(self.photos, self.config.crop + 2 * EDGE, self.config.seed)
         clock = saved_at = time.monotonic()
-        for photos in batches:
+        for photos in crops.batches(self.config.batch, first=self.step):
             if self.progress >= 1 or stop.is_set():
                 break
             terms = self._train_step(photos.to(self.device))
             now = time.monotonic()
             self.elapsed_s, clock = self.elapsed_s + now - clock, now
-            report(StepReport(self.step, self.progress, self.elapsed_s, terms, len(batches.skipped)))
+            report(StepReport(self.step, self.progress, self.elapsed_s, terms, len(crops.skipped)))
             if now - saved_at > CHECKPOINT_S:
                 self.save()
                 clock = saved_at = time.monotonic()
@@ -239,8 +238,7 @@ class Trainer:
 
     def _calibration(self) -> list[Tensor]:
         crops = RandomCrops(self.photos, 224, self.config.seed)
-        found = (crops[i][0] for i in range(CALIBRATION_CROPS))
-        return [crop[None].to(self.device) for crop in found if crop is not None]
+        return [crops[i][None].to(self.device) for i in range(CALIBRATION_CROPS)]
 
     @torch.no_grad()
     def _preview(self) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from realtime.errors import ConfigError
-from training.data import CropBatches, RandomCrops, list_photos, load_picture, readable, save_picture
+from training.data import RandomCrops, list_photos, load_picture, readable, save_picture
 
 
 def test_photos_are_found_at_all_levels_and_limited_by_seed(photos: Path):
@@ -21,11 +21,17 @@ def test_photos_are_found_at_all_levels_and_limited_by_seed(photos: Path):
 def test_a_crop_depends_on_its_number_and_the_seed_alone(photos: Path):
     files = list_photos(photos, None, 0)
     crops = RandomCrops(files, 48, seed=1)
-    later = RandomCrops(files, 48, seed=1, first=5)
-    torch.testing.assert_close(crops[5][0], later[0][0])
-    assert not torch.equal(crops[5][0], crops[6][0])
-    assert not torch.equal(crops[5][0], RandomCrops(files, 48, seed=2)[5][0])
-    assert crops[0][0].shape == (3, 48, 48) and 0 <= crops[0][0].min() < crops[0][0].max() <= 1
+    torch.testing.assert_close(crops[5], RandomCrops(files, 48, seed=1)[5], rtol=0, atol=0)
+    assert not torch.equal(crops[5], crops[6])
+    assert not torch.equal(crops[5], RandomCrops(files, 48, seed=2)[5])
+    assert crops[0].shape == (3, 48, 48) and 0 <= crops[0].min() < crops[0].max() <= 1
+
+
+def test_batches_are_the_crops_in_order_from_any_number(photos: Path):
+    crops = RandomCrops(list_photos(photos, None, 0), 32, seed=3)
+    for first in (0, 4):
+        for number, batch in zip(range(first, first + 4), crops.batches(2, first), strict=False):
+            torch.testing.assert_close(batch, torch.stack([crops[2 * number], crops[2 * number + 1]]), rtol=0, atol=0)
 
 
 def test_unreadable_photos_are_skipped_and_counted(photos: Path, tmp_path: Path):
@@ -34,17 +40,17 @@ def test_unreadable_photos_are_skipped_and_counted(photos: Path, tmp_path: Path)
     cut.write_bytes(files[0].read_bytes()[:900])
     empty.touch()
     Image.new("RGB", (900, 3)).save(strip)
-    batches = CropBatches([*files, cut, empty, strip], 32, 2, seed=0)
-    for _, batch in zip(range(20), batches, strict=False):
+    crops = RandomCrops([*files, cut, empty, strip], 32, seed=0)
+    for _, batch in zip(range(20), crops.batches(2), strict=False):
         assert batch.shape == (2, 3, 32, 32)
-    assert batches.skipped == {str(cut), str(empty), str(strip)}
+    assert crops.skipped == {cut, empty, strip}
 
 
 def test_nothing_but_unreadable_photos_is_an_error(tmp_path: Path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="bad.jpg"):
-        next(iter(CropBatches([bad], 32, 2, seed=0)))
+        next(RandomCrops([bad], 32, seed=0).batches(2))
     with pytest.raises(ConfigError, match="bad.jpg"):
         readable([bad], 4, seed=0)
 
