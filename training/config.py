@@ -36,7 +36,7 @@ class TrainConfig:
     """Title of the style image; its file name otherwise."""
     artist: str = ""
     """Artist of the style image."""
-    style_weight: float = 4.5
+    style_weight: float = 4.0
     """Weight of the style error at the end, relative to a content weight of 1; it rises at first."""
     style_size: int = 512
     """Long side of the style image in pixels: larger gives larger strokes."""
