@@ -16,6 +16,7 @@ from realtime.config import CamConfig, parse_size
 from realtime.demo import DemoScene
 from realtime.engine import Engine
 from realtime.frames import FrameSource
+from realtime.look import Smoother
 from realtime.pipeline import Pipeline
 from realtime.sinks.recorder import Recorder
 from realtime.sinks.web import Page
@@ -35,12 +36,13 @@ def run(
     size: SizeOption = "640x480",
     frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="No window, no page; a file loses no frame.")] = False,
+    smoothing: Annotated[bool, typer.Option(help="Steady strokes where nothing moves.")] = CamConfig.smoothing,
     record: Annotated[Path | None, typer.Option(help="Record into this .mkv or .mp4 file.")] = None,
 ) -> None:
     """Paint a live camera."""
     if context.invoked_subcommand:
         return
-    config = CamConfig(style, source, parse_size(size), frames, headless, record)
+    config = CamConfig(style, source, parse_size(size), frames, headless, smoothing, record)
     stop = stop_on_signals()
     styles = shipped_styles()
     first = find_style(config.style)
@@ -49,7 +51,7 @@ def run(
     opened = open_source(config.source, config.size_wh, watched=not config.headless, stop=stop, say=_say)
     if first not in styles:
         styles.insert(0, first)
-    pipeline = Pipeline(opened, engine, styles, _say)
+    pipeline = Pipeline(opened, engine, styles, _say, Smoother() if config.smoothing else None)
     with contextlib.closing(opened):
         _add_sinks(pipeline, config, opened)
         _say(f"{engine.metadata.name} on {opened.name}, {engine.provider.removesuffix('ExecutionProvider')}")

@@ -30,6 +30,8 @@ class CamConfig:
     """Stop after this many stylized frames."""
     headless: bool = False
     """No window and no page; files play as fast as they are stylized."""
+    smoothing: bool = True
+    """Smooth the painting over time where the camera sees no motion."""
     record: Path | None = None
     """Video file to write."""
 

@@ -14,6 +14,7 @@ class Action(Enum):
     CHOOSE_STYLE = auto()
     PAUSE = auto()
     MIRROR = auto()
+    SMOOTH = auto()
     HUD = auto()
     HELP = auto()
     QUIT = auto()
@@ -47,6 +48,7 @@ HOTKEYS = (
     Hotkey(tuple("123456789"), "1-9", Action.CHOOSE_STYLE, "style by number"),
     Hotkey((" ",), "space", Action.PAUSE, "pause"),
     Hotkey(("m",), "m", Action.MIRROR, "mirror"),
+    Hotkey(("t",), "t", Action.SMOOTH, "smoothing over time, on or off"),
     Hotkey(("d",), "d", Action.HUD, "show or hide the figures"),
     Hotkey(("h", "?"), "h", Action.HELP, "this help"),
     Hotkey(("q", "Escape"), "q, Esc", Action.QUIT, "quit"),

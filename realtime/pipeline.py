@@ -18,6 +18,7 @@ from realtime.errors import NstError, SinkError
 from realtime.frames import Frame, FrameSink, FrameSource, Pixels
 from realtime.hotkeys import Action, Command
 from realtime.hud import draw_hud
+from realtime.look import Smoother
 
 POLL_S = 0.05
 """How often keys and signals are looked at while no frame comes."""
@@ -86,7 +87,14 @@ class Statistics:
 class Pipeline:
     """Runs one source through a style into sinks until it ends, a key or signal ends it, or something breaks."""
 
-    def __init__(self, source: FrameSource, engine: Engine, styles: Sequence[Path], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        engine: Engine,
+        styles: Sequence[Path],
+        say: Callable[[str], None],
+        smoother: Smoother | None = None,
+    ) -> None:
         """Take over the source.
 
         Args:
@@ -94,9 +102,11 @@ class Pipeline:
             engine: The first style.
             styles: The files that the keys cycle through; the first style is one of them.
             say: Takes a line for the user.
+            smoother: Smooths over time, if wanted from the start.
         """
         self.statistics = Statistics()
         self._source, self._engine, self._styles, self._say = source, engine, list(styles), say
+        self._smoother = smoother
         self._sinks: list[FrameSink] = []
         self._controls: list[Controls] = []
         self._paused = self._mirrored = self._help_shown = False
@@ -159,6 +169,8 @@ class Pipeline:
 
     def _stylize(self, frame: Frame) -> Frame:
         pixels = self._engine.stylize(frame.pixels)
+        if self._smoother:
+            pixels = self._smoother(frame.pixels, pixels)
         if self._mirrored:
             pixels = np.asarray(cv2.flip(pixels, 1), np.uint8)
         return replace(frame, pixels=pixels)
@@ -190,6 +202,9 @@ class Pipeline:
                 self._source.pause(self._paused)
             case Action.MIRROR:
                 self._mirrored = not self._mirrored
+            case Action.SMOOTH:
+                self._smoother = None if self._smoother else Smoother()
+                self._tell(f"Smoothing {'on' if self._smoother else 'off'}.")
             case Action.HUD:
                 self._hud_shown = not self._hud_shown
             case Action.HELP:
@@ -213,6 +228,8 @@ class Pipeline:
         except NstError as error:
             self._tell(str(error))
             return False
+        if self._smoother:
+            self._smoother = Smoother()
         return True
 
     def _tell(self, message: str) -> None:
