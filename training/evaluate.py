@@ -271,7 +271,16 @@ def draw_curve(certificate: Certificate) -> bytes:
     for each in single:
         axes.plot(list(each), list(each.values()), color="#ccd2da", linewidth=1)
     label = f"Gatys et al., mean of {len(single)} photos" if len(single) > 1 else "Gatys et al., one photo"
-    axes.plot(list(curve), list(curve.values()), color="#1f3a5f", linewidth=2, marker="o", markersize=5, label=label)
+    axes.plot(
+        list(curve),
+        list(curve.values()),
+        color="#1f3a5f",
+        linewidth=2,
+        marker="o",
+        markersize=5,
+        label=label,
+        clip_on=False,
+    )
     axes.axhline(j, color="#c8442d", linewidth=2, label=f"{certificate.style.name}, in one pass: {j:.2f}")
     if 0 < certificate.iterations_equal < max(curve):
         axes.plot([certificate.iterations_equal] * 2, [0, j], color="#c8442d", linewidth=1, linestyle=":")
