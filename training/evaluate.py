@@ -8,10 +8,10 @@ import json
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,6 @@ from training.judge import (
     Terms,
     equal_iterations,
     mean_terms,
-    milestones_up_to,
     verdict,
 )
 from training.speed import SizeSpeed, measure_speed
@@ -192,7 +191,7 @@ def evaluate(config: EvalConfig, report: Report) -> Certificate:
     painting = Picture.load(config.style_image, config.size, stride)
     if painting.sha256 != engine.metadata.style_sha256:
         raise ConfigError(f"{config.style_image}: not the file that {config.style} was trained from. Give that one.")
-    photos = [Picture.load(path, config.size, stride) for path in list_photos(config.photos, config.limit, seed=0)]
+    paths = list_photos(config.photos, config.limit, seed=0)
     clips = list_clips(config.clips) if config.clips else []
     vgg = load_vgg19(config.vgg_weights).to("cuda" if torch.cuda.is_available() else "cpu")
     judge = Judge(vgg, painting)
@@ -200,27 +199,33 @@ def evaluate(config: EvalConfig, report: Report) -> Certificate:
         check_writable(path)
     baseline = Baseline(config.baseline_file, judge)
 
-    speeds = measure_speed(engine, partial(report, "speed"))
-    terms, painted = [], {}
-    shown = _spread(photos, SHOWN_PHOTOS)
-    for done, photo in enumerate(photos, start=1):
+    shown, compared = (_spread(len(paths), most) for most in (SHOWN_PHOTOS, config.gatys_photos))
+    judged: list[JudgedPhoto] = []
+    for_gatys: list[Picture] = []
+    frames: list[tuple[Tensor, Tensor]] = []
+    for number, path in enumerate(paths):
+        photo = Picture.load(path, config.size, stride)
         stylized = torch.from_numpy(engine.run(photo.pixels.numpy()))
-        terms.append(judge(stylized, photo.pixels))
-        if photo in shown:
-            painted[photo] = stylized
-        report("quality", done, len(photos))
-    frames = [(photo.pixels, stylized) for photo, stylized in painted.items()]
+        judged.append(JudgedPhoto(photo.name, photo.sha256, judge(stylized, photo.pixels), None))
+        if number in shown:
+            frames.append((photo.pixels, stylized))
+        if number in compared:
+            for_gatys.append(photo)
+        report("quality", len(judged), len(paths))
+    speeds = measure_speed(engine, partial(report, "speed"))
     stability = measure_clips(clips, config.clip_frames, stride, engine.stylize, partial(report, "stability"))
     for clip, measured in zip(clips, stability, strict=True):
         packed = engine.pack(next(islice(read_frames(clip, config.clip_frames, stride), measured.frames // 2, None)))
         frames.append((torch.from_numpy(packed.copy()), torch.from_numpy(engine.run(packed))))
-    curves = _gatys(config, baseline, photos, report)
+    curves = baseline.curves(for_gatys, config.iterations, partial(report, "Gatys"))
+    for number, curve in zip(compared, curves, strict=True):
+        judged[number] = replace(judged[number], gatys=curve)
 
     certificate = Certificate(
         style=engine.metadata,
         loss_network_sha256=vgg.sha256,
         size=config.size,
-        photos=[JudgedPhoto(p.name, p.sha256, t, curves.get(p)) for p, t in zip(photos, terms, strict=True)],
+        photos=judged,
         clips=stability,
         speeds=speeds,
         parameters=count_parameters(config.style),
@@ -299,21 +304,10 @@ def draw_curve(certificate: Certificate) -> bytes:
     return encoded.getvalue()
 
 
-def _gatys(
-    config: EvalConfig, baseline: Baseline, photos: Sequence[Picture], report: Report
-) -> dict[Picture, dict[int, Terms]]:
-    """Return the curves of Gatys' method on some of the photos."""
-    milestones = milestones_up_to(config.iterations)
-    chosen = _spread(photos, config.gatys_photos)
-    total = config.iterations * sum(baseline.lacks(photo, milestones) for photo in chosen)
-    done = count(1)
-    return {p: baseline.curve(p, milestones, lambda: report("Gatys", next(done), total)) for p in chosen}
-
-
-def _spread(photos: Sequence[Picture], most: int) -> list[Picture]:
-    """Return up to so many photos, evenly spread over all."""
-    number = min(most, len(photos))
-    return [photos[k * len(photos) // number] for k in range(number)]
+def _spread(total: int, most: int) -> list[int]:
+    """Return up to `most` numbers evenly spread over `range(total)`."""
+    chosen = min(most, total)
+    return [k * total // chosen for k in range(chosen)]
 
 
 def _j(curve: Mapping[int, Terms]) -> dict[int, float]:

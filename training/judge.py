@@ -29,7 +29,9 @@ TILES = 4
 WORST_TILE = 4.0
 """A tile's relative style error counts as this at most."""
 MILESTONES = (25, 50, 100, 200, 400)
+WEIGHTS = Weights(style=4.0, content=2.0, variation=0.0)
 METHOD = "L-BFGS from the photo, 4 style + 2 content"
+"""What results of Gatys' method are kept under: to be changed with `WEIGHTS` and whatever else changes them."""
 
 
 @dataclass(frozen=True)
@@ -130,29 +132,31 @@ class Baseline:
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 raise ConfigError(f"{path}: cannot be read ({error}). Delete it to begin anew.") from error
 
-    def lacks(self, photo: Picture, milestones: Sequence[int]) -> bool:
-        """Return whether `curve` has to compute."""
-        return not set(milestones) <= set(self._kept.get(self._key(photo), {}))
+    def curves(
+        self, photos: Sequence[Picture], iterations: int, report: Callable[[int, int], None]
+    ) -> list[dict[int, Terms]]:
+        """Return for each photo the terms at `milestones_up_to` these iterations, computing what is not kept.
 
-    def curve(self, photo: Picture, milestones: Sequence[int], report: Callable[[], None]) -> dict[int, Terms]:
-        """Return the terms after each milestone's iterations, computing what is not kept; `report` hears of each.
-
-        Every milestone is kept when it is reached, so `report` may raise to stop.
+        `report` hears how many iterations of how many are done. It may raise to stop: each milestone is kept when it
+        is reached, and a photo that lacks none is not painted again.
         """
-        curve = self._kept.setdefault(self._key(photo), {})
-        if self.lacks(photo, milestones):
+        milestones = milestones_up_to(iterations)
+        lacking = [photo for photo in photos if not set(milestones) <= set(self._curve(photo))]
+        painting = [(self._judge.painting.pixels.to(self._judge.device), 1.0)]
+        for number, photo in enumerate(lacking):
             pixels = photo.pixels.to(self._judge.device)
-            self._keep(curve, 0, pixels, photo)
-            painting = [(self._judge.painting.pixels.to(self._judge.device), 1.0)]
-            weights = Weights(style=4.0, content=2.0, variation=0.0)
-            for step in optimize(self._judge.vgg, pixels, painting, pixels, weights, max(milestones), "lbfgs"):
+            self._keep(photo, 0, pixels)
+            for step in optimize(self._judge.vgg, pixels, painting, pixels, WEIGHTS, iterations, "lbfgs"):
                 if step.iteration in milestones:
-                    self._keep(curve, step.iteration, step.picture, photo)
-                report()
-        return {milestone: curve[milestone] for milestone in milestones}
+                    self._keep(photo, step.iteration, step.picture)
+                report(number * iterations + step.iteration, len(lacking) * iterations)
+        return [{milestone: self._curve(photo)[milestone] for milestone in milestones} for photo in photos]
 
-    def _keep(self, curve: dict[int, Terms], iteration: int, painted: Tensor, photo: Picture) -> None:
-        curve[iteration] = self._judge(painted, photo.pixels)
+    def _curve(self, photo: Picture) -> dict[int, Terms]:
+        return self._kept.setdefault(self._key(photo), {})
+
+    def _keep(self, photo: Picture, iteration: int, painted: Tensor) -> None:
+        self._curve(photo)[iteration] = self._judge(painted, photo.pixels)
         entries = {key: {k: asdict(terms) for k, terms in kept.items()} for key, kept in self._kept.items()}
         write_file(self.path, json.dumps(entries, indent=1).encode())
 

@@ -8,8 +8,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import cv2
 import numpy as np
@@ -165,45 +165,49 @@ class Stopped(Exception):
     """Raised in the middle of a run, as Ctrl-C does."""
 
 
-def counting(stop_at: int | None = None) -> tuple[list[int], Callable[[], None]]:
-    """Return a list that grows with each report, and the report."""
-    calls: list[int] = []
+def painted_by_gatys(
+    baseline: Baseline, photo: Picture, iterations: int, stop_at: int | None = None
+) -> tuple[dict[int, Terms], list[tuple[int, int]]]:
+    """Return a photo's curve and what was reported on the way."""
+    heard: list[tuple[int, int]] = []
 
-    def report() -> None:
-        calls.append(1)
-        if len(calls) == stop_at:
+    def report(done: int, total: int) -> None:
+        heard.append((done, total))
+        if done == stop_at:
             raise Stopped
 
-    return calls, report
+    return baseline.curves([photo], iterations, report)[0], heard
 
 
-def test_gatys_method_is_run_once_for_each_photo_and_painting(judge: Judge, vgg: VGG19, photo: Picture, tmp_path: Path):
+def test_gatys_method_is_run_once_for_each_photo_and_painting(
+    judge: Judge, vgg: VGG19, photo: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("training.judge.MILESTONES", (2, 4))
     path = tmp_path / "gatys.json"
-    calls, report = counting()
-    curve = Baseline(path, judge).curve(photo, (0, 2, 4), report)
-    assert len(calls) == 4 and list(curve) == [0, 2, 4]
+    curve, heard = painted_by_gatys(Baseline(path, judge), photo, 4)
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)] and list(curve) == [0, 2, 4]
     assert curve[0] == judge(photo.pixels, photo.pixels)
     objective = [4 * terms.style + 2 * terms.content for terms in curve.values()]
     assert objective[2] < objective[1] < objective[0]
 
-    calls, report = counting()
-    assert Baseline(path, judge).curve(photo, (0, 2, 4), report) == curve and not calls
-    assert not Baseline(path, judge).lacks(photo, (0, 4)) and Baseline(path, judge).lacks(photo, (0, 5))
+    assert painted_by_gatys(Baseline(path, judge), photo, 4) == (curve, [])
+    assert painted_by_gatys(Baseline(path, judge), photo, 2) == ({k: curve[k] for k in (0, 2)}, [])
 
     other = Picture("other", "other", judge.painting.pixels.flip(1))
     for changed, changed_photo in ((Judge(vgg, other), photo), (judge, other)):
-        calls, report = counting()
-        Baseline(path, changed).curve(changed_photo, (0, 1), report)
-        assert len(calls) == 1
-    assert not Baseline(path, judge).lacks(photo, (0, 2, 4))
+        assert painted_by_gatys(Baseline(path, changed), changed_photo, 1)[1] == [(1, 1)]
+    assert painted_by_gatys(Baseline(path, judge), photo, 4) == (curve, [])
 
 
-def test_an_interrupted_run_of_gatys_method_keeps_what_was_reached(judge: Judge, photo: Picture, tmp_path: Path):
+def test_an_interrupted_run_of_gatys_method_keeps_what_was_reached(
+    judge: Judge, photo: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("training.judge.MILESTONES", (1,))
     path = tmp_path / "gatys.json"
     with pytest.raises(Stopped):
-        Baseline(path, judge).curve(photo, (0, 1, 9), counting(stop_at=2)[1])
-    assert not Baseline(path, judge).lacks(photo, (0, 1))
-    assert Baseline(path, judge).lacks(photo, (0, 1, 9))
+        painted_by_gatys(Baseline(path, judge), photo, 3, stop_at=2)
+    assert not painted_by_gatys(Baseline(path, judge), photo, 1)[1]
+    assert len(painted_by_gatys(Baseline(path, judge), photo, 3)[1]) == 3
 
 
 def texture(height: int, width: int) -> Pixels:
@@ -358,10 +362,22 @@ def test_without_clips_and_gatys_it_says_what_is_left(arguments: dict[str, objec
     )
     heard: dict[str, tuple[int, int]] = {}
     certificate = evaluate(config, lambda stage, done, total: heard.update({stage: (done, total)}))
-    assert len(certificate.photos) == 3 and heard == {"speed": (2, 2), "quality": (3, 3)}
+    assert len(certificate.photos) == 3 and heard == {"quality": (3, 3), "speed": (2, 2)}
     assert {p.name for p in config.folder.iterdir()} == {"certificate.json", "certificate.md", "frames.png"}
     assert not {"sentence", "warping_ratio"} & certificate.figures().keys()
     assert not Engine(config.style, (640, 480)).metadata.certificate
+
+
+@pytest.mark.usefixtures("quick_speed")
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    arguments: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    stop = Event()
+    stop.set()
+    monkeypatch.setattr("training.cli.stop_on_signals", lambda: stop)
+    assert call(arguments, monkeypatch, tmp_path) == 130
+    assert "The same command goes on" in capsys.readouterr().err
+    assert not list((tmp_path / "small.eval").iterdir())
 
 
 @pytest.mark.parametrize(
