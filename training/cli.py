@@ -17,6 +17,7 @@ from realtime.command import run_command, stop_on_signals
 from training.config import EvalConfig, StillConfig, TrainConfig
 from training.evaluate import evaluate
 from training.gatys import StillReport, paint_still
+from training.sheet import draw_grid, draw_sheet, pairs
 from training.trainer import StepReport, Trainer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -89,10 +90,12 @@ still_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exce
 
 @still_app.command()
 def still(
-    content: Annotated[Path, typer.Argument(help="The picture that is painted.")],
+    content: Annotated[Path, typer.Argument(help="The picture that is painted, or a folder of pictures.")],
     styles: Annotated[list[Path], typer.Argument(help="Pictures whose style it gets.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The picture to write: NAME.png.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="NAME.png; for a folder, a figure of all results.")],
     share: Annotated[list[float] | None, typer.Option(help="How much a style counts; once for each style.")] = None,
+    mask: Annotated[list[Path] | None, typer.Option(help="White where a style goes; once for each style.")] = None,
+    style_mask: Annotated[list[Path] | None, typer.Option(help="White where a style is taken from; likewise.")] = None,
     size: Annotated[int, typer.Option(help="Long side of the result in pixels.")] = StillConfig.size,
     style_scale: Annotated[float, typer.Option(help="Larger: larger strokes.")] = StillConfig.style_scale,
     start: Annotated[str, typer.Option("--from", help="content, noise, or a picture.")] = StillConfig.start,
@@ -104,6 +107,7 @@ def still(
     photos: Annotated[Path | None, typer.Option(help="Photos for the normalization of VGG.")] = None,
     vgg_weights: Annotated[Path | None, typer.Option(help="VGG-19 weights (.pth, .safetensors).")] = None,
     preview_every: Annotated[int, typer.Option(help="Write the picture so far, every N iterations.")] = 0,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Also draw content, style and result side by side.")] = False,
     seed: Annotated[int, typer.Option(help="Seeds everything random.")] = StillConfig.seed,
 ) -> None:
     """Paint one picture by optimization, as Gatys et al. (2016) do: slow and good. Ctrl-C keeps the best so far."""
@@ -112,6 +116,8 @@ def still(
         styles=tuple(styles),
         output=output,
         shares=tuple(share or ()),
+        masks=tuple(mask or ()),
+        style_masks=tuple(style_mask or ()),
         size=size,
         style_scale=style_scale,
         start=start,
@@ -123,9 +129,11 @@ def still(
         photos=photos,
         vgg_weights=vgg_weights,
         preview_every=preview_every,
+        sheet=sheet,
         seed=seed,
     )
     stop = stop_on_signals()
+    stills = pairs(config) if config.content.is_dir() else [config]
     with Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=None)
 
@@ -133,8 +141,18 @@ def still(
             terms = "  ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
             bar.update(task, total=report.iterations, completed=report.iteration, description=terms)
 
-        last = paint_still(config, show, stop)
-    typer.echo(f"{output}: loss {last.loss:.4f} after {last.iteration} iterations")
+        for one in stills:
+            bar.reset(task, total=None)
+            last = paint_still(one, show, stop)
+            done = f"{one.output}: loss {last.loss:.4f} after {last.iteration} iterations"
+            if config.sheet and not stop.is_set():
+                done += f", {draw_sheet(one)}"
+            bar.console.print(done, highlight=False, soft_wrap=True)
+            if stop.is_set():
+                break
+    if config.content.is_dir():
+        draw_grid(config, stills)
+        typer.echo(config.output)
 
 
 eval_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -84,13 +84,17 @@ class StillConfig:
     """
 
     content: Path
-    """The picture that is painted."""
+    """The picture that is painted, or a folder of pictures, each painted in each style."""
     styles: tuple[Path, ...]
     """One or more pictures whose style it gets."""
     output: Path
-    """The `.png` file to write."""
+    """The `.png` file to write. For a folder: the figure with all of them, which go into a folder of the same stem."""
     shares: tuple[float, ...] = ()
     """How much each style counts; all the same if empty."""
+    masks: tuple[Path, ...] = ()
+    """Pictures of the content's size, one a style: white where that style goes. None: all styles everywhere, mixed."""
+    style_masks: tuple[Path, ...] = ()
+    """Pictures of the styles' sizes, one a style: white where that style is taken from. None: from the whole."""
     size: int = 512
     """Long side of the result in pixels."""
     style_scale: float = 1.0
@@ -113,6 +117,8 @@ class StillConfig:
     """VGG-19 weights in torchvision's layout; torchvision's own otherwise."""
     preview_every: int = 0
     """Write the picture so far every so many iterations; 0: only at the end."""
+    sheet: bool = False
+    """Also draw a figure with content, style and result, NAME-sheet.png beside the output NAME.png."""
     seed: int = 0
     """Seeds noise and the choice of photos."""
 
@@ -125,6 +131,11 @@ class StillConfig:
             raise ConfigError(f"--style-scale {self.style_scale:g}: must be from 0.1 to 4.")
         if self.shares and len(self.shares) != len(self.styles):
             raise ConfigError(f"--share: given {len(self.shares)} times for {len(self.styles)} styles.")
+        if self.content.is_dir() and (self.shares or self.masks or self.style_masks):
+            raise ConfigError(f"{self.content}: a folder; --share, --mask and --style-mask go with a single picture.")
+        for option, given in (("--mask", self.masks), ("--style-mask", self.style_masks)):
+            if given and len(given) != len(self.styles):
+                raise ConfigError(f"{option}: given {len(given)} times for {len(self.styles)} styles.")
         if any(share <= 0 for share in self.shares):
             raise ConfigError("--share: must be more than 0.")
         if self.iterations < 1:

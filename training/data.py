@@ -30,6 +30,9 @@ ATTEMPTS = 50
 PREVIEW_LIMIT = 1024
 READERS = 2
 BATCHES_AHEAD = 2
+LARGEST = 250_000_000
+"""Pixels of a picture above which it is refused: 3 bytes each, and 12 as a tensor."""
+Image.MAX_IMAGE_PIXELS = None
 BAD_PICTURE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
 
 
@@ -80,7 +83,7 @@ def readable(photos: list[Path], count: int, seed: int) -> list[Tensor]:
         ConfigError: None of many can be read.
     """
     found: list[Tensor] = []
-    for photo in random.Random(seed).sample(photos, min(len(photos), ATTEMPTS)):
+    for photo in random.Random(seed).sample(photos, min(len(photos), max(ATTEMPTS, count))):
         if len(found) == count:
             break
         with contextlib.suppress(ConfigError):
@@ -167,18 +170,28 @@ def _open_given(path: Path) -> Image.Image:
         return _open(path)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file.") from error
+    except Image.DecompressionBombError as error:
+        raise ConfigError(f"{path}: {error}; scale it down first.") from error
     except BAD_PICTURE as error:
         raise ConfigError(f"{path}: not a picture that can be read.") from error
 
 
 def _open(path: Path, draft: int | None = None) -> Image.Image:
-    """Read an upright RGB picture; `draft` lets JPEG decode at a fraction that still has this many pixels a side."""
+    """Read an upright RGB picture, over white where it is transparent.
+
+    `draft` lets JPEG decode at a fraction that still has this many pixels a side.
+    """
     with Image.open(path) as image:
+        if image.width * image.height > LARGEST:
+            raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels are too many")
         if draft is not None:
             image.draft("RGB", (draft, draft))
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
             upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
         return upright.convert("RGB")
 
 

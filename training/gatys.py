@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,12 +21,15 @@ from realtime.errors import ConfigError
 from training.config import StillConfig
 from training.data import check_writable, list_photos, load_picture, readable, save_picture
 from training.losses import content_error, gram_error, gram_matrix, total_variation
+from training.scales import shipped_means
 from training.vgg import CONTENT_LAYER, STYLE_LAYERS, VGG19, load_vgg19
 
 COARSEST = 384
 """Long side of the first scale at most; each scale is at most twice the one before."""
 CALIBRATION_PHOTOS = 48
 SMALLEST = 32
+EMPTY_MASK = 0.002
+"""Mean brightness, 0 to 1, below which a mask selects nothing."""
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -37,6 +40,20 @@ class Weights:
     style: float = 40.0
     content: float = 1.0
     variation: float = 2.0
+
+
+@dataclass(frozen=True)
+class Style:
+    """A picture whose style is asked for, and where."""
+
+    picture: Tensor
+    """(1, 3, h, w) RGB in [0, 1], at the size wanted for its strokes."""
+    share: float = 1.0
+    """How much it counts beside other styles."""
+    part: Tensor | None = None
+    """(1, 1, h, w) in [0, 1]: which part of the picture counts; all of it if None."""
+    region: Tensor | None = None
+    """(1, 1, H, W) in [0, 1]: where in the content it goes; everywhere if None."""
 
 
 @dataclass(frozen=True)
@@ -58,35 +75,57 @@ class StillReport:
 class Objective:
     """The weighted sum of style, content and variation of one picture against fixed targets."""
 
-    def __init__(self, vgg: VGG19, content: Tensor, styles: Sequence[tuple[Tensor, float]], weights: Weights) -> None:
+    def __init__(self, vgg: VGG19, content: Tensor, styles: Sequence[Style], weights: Weights) -> None:
         """Compute the targets once.
 
         Args:
             vgg: The loss network.
             content: (1, 3, H, W) RGB in [0, 1].
-            styles: Pictures (1, 3, h, w) with their shares, which are divided by their sum.
+            styles: Those without a region are mixed: the target is the mean of their Gram matrices by share.
             weights: Weights of the terms.
         """
         self._vgg, self._weights = vgg, weights
-        share = sum(part for _, part in styles)
         with torch.no_grad():
             self._content = vgg(content, [CONTENT_LAYER])[CONTENT_LAYER]
-            seen = [(vgg(style, STYLE_LAYERS), part / share) for style, part in styles]
-            self._grams = {
-                name: torch.stack([part * gram_matrix(features[name]) for features, part in seen]).sum(dim=0)
-                for name in STYLE_LAYERS
-            }
+            everywhere = [style for style in styles if style.region is None]
+            targets = [self._target(everywhere, None)] if everywhere else []
+            targets += [self._target([style], style.region) for style in styles if style.region is not None]
+        whole = sum(target.weight for target in targets)
+        self._targets = [replace(target, weight=target.weight / whole) for target in targets]
 
-    def __call__(self, picture: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Return the objective of (1, 3, H, W) RGB, differentiable, and its terms, unweighted."""
+    def __call__(self, picture: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the objective of (1, 3, H, W) RGB and its terms, unweighted, all differentiable scalars."""
         features = self._vgg(picture, (*STYLE_LAYERS, CONTENT_LAYER))
-        style = torch.stack([gram_error(features[name], gram).mean() for name, gram in self._grams.items()]).mean()
+        style = torch.stack([target.weight * target.error(features) for target in self._targets]).sum()
         content = content_error(features[CONTENT_LAYER], self._content)
         variation = total_variation(picture)
         weights = self._weights
         total = weights.style * style + weights.content * content + weights.variation * variation
-        terms = {"style": style, "content": content, "variation": variation}
-        return total, {name: float(term.detach()) for name, term in terms.items()}
+        return total, {"style": style, "content": content, "variation": variation}
+
+    def _target(self, styles: Sequence[Style], region: Tensor | None) -> _Target:
+        share = sum(style.share for style in styles)
+        grams = dict.fromkeys(STYLE_LAYERS, torch.zeros(()))
+        for style in styles:
+            for name, features in self._vgg(style.picture, STYLE_LAYERS).items():
+                gram = gram_matrix(features, _at(style.part, features))
+                grams[name] = grams[name].to(gram.device) + style.share / share * gram
+        return _Target(share if region is None else share * float(region.mean()), region, grams)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The style of one region."""
+
+    weight: float
+    region: Tensor | None
+    grams: dict[str, Tensor]
+
+    def error(self, features: Mapping[str, Tensor]) -> Tensor:
+        errors = [
+            gram_error(features[name], gram, _at(self.region, features[name])) for name, gram in self.grams.items()
+        ]
+        return torch.stack(errors).mean()
 
 
 def paint_still(config: StillConfig, report: Callable[[StillReport], None], stop: threading.Event) -> StillReport:
@@ -97,9 +136,11 @@ def paint_still(config: StillConfig, report: Callable[[StillReport], None], stop
     """
     content = _load(config.content, config.size)
     style_size = max(64, round(config.size * config.style_scale))
-    styles = [_load(path, style_size) for path in config.styles]
+    pictures = [_load(path, style_size) for path in config.styles]
     if config.keep_colors == "match":
-        styles = [match_colours(style, content) for style in styles]
+        pictures = [match_colours(picture, content) for picture in pictures]
+    parts = _masks(config.style_masks, config.styles, pictures)
+    regions = _masks(config.masks, (config.content,) * len(pictures), [content] * len(pictures))
     if config.start == "content":
         start = content
     elif config.start == "noise":
@@ -108,21 +149,26 @@ def paint_still(config: StillConfig, report: Callable[[StillReport], None], stop
     else:
         start = _resize(load_picture(Path(config.start)), (content.shape[2], content.shape[3]))
     vgg = load_vgg19(config.vgg_weights, config.pooling)
-    if config.photos:
-        photos = readable(list_photos(config.photos, None, config.seed), CALIBRATION_PHOTOS, config.seed)
-    else:
-        photos = [content, *styles]
+    means = None if config.photos else shipped_means(vgg.sha256)
+    if means is None:
+        photos = [content, *pictures]
+        if config.photos:
+            photos = readable(list_photos(config.photos, None, config.seed), CALIBRATION_PHOTOS, config.seed)
+        means = vgg.mean_activations(photos)
     check_writable(config.output)
+    vgg.normalize(means)
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vgg.to(device)
-    vgg.normalize(vgg.mean_activations(photo.to(device) for photo in photos))
-
-    shares = config.shares or (1.0,) * len(styles)
+    shares = config.shares or (1.0,) * len(pictures)
+    styles = [
+        Style(picture.to(device), share, *(mask if mask is None else mask.to(device) for mask in (part, region)))
+        for picture, share, part, region in zip(pictures, shares, parts, regions, strict=True)
+    ]
     weights = Weights(style=config.style_weight)
-    parts = [(style.to(device), share) for style, share in zip(styles, shares, strict=True)]
     last: StillReport | None = None
     for last in optimize(
-        vgg, content.to(device), parts, start.to(device), weights, config.iterations, config.optimizer
+        vgg, content.to(device), styles, start.to(device), weights, config.iterations, config.optimizer
     ):
         report(last)
         if stop.is_set():
@@ -137,18 +183,18 @@ def paint_still(config: StillConfig, report: Callable[[StillReport], None], stop
 def optimize(
     vgg: VGG19,
     content: Tensor,
-    styles: Sequence[tuple[Tensor, float]],
+    styles: Sequence[Style],
     start: Tensor,
     weights: Weights,
     iterations: int,
-    optimizer: str,
+    optimizer: str = "lbfgs",
 ) -> Iterator[StillReport]:
     """Optimize coarse to fine; yield after each iteration. The last report has the picture in the content's size.
 
     Args:
         vgg: The loss network.
         content: (1, 3, H, W) RGB in [0, 1].
-        styles: Pictures (1, 3, h, w) at the size wanted for their strokes, with their shares.
+        styles: One or more, as for the result at full size.
         start: (1, 3, H, W), the picture to begin with.
         weights: Weights of the terms.
         iterations: At the first scale; each finer one takes half as many as the one before.
@@ -159,7 +205,7 @@ def optimize(
     done, picture = 0, start
     for size, count in zip(sizes, counts, strict=True):
         factor = size[0] / content.shape[2]
-        scaled = [(_resize(style, _times(style, factor)), share) for style, share in styles]
+        scaled = [replace(style, picture=_resize(style.picture, _times(style.picture, factor))) for style in styles]
         objective = Objective(vgg, _resize(content, size), scaled, weights)
         for best, loss, terms in _descend(objective, _resize(picture, size), count, optimizer):
             done += 1
@@ -220,7 +266,8 @@ def _descend(
         picture.grad = picture.grad.contiguous()  # VGG's channels-last gradient; L-BFGS views it flat
         seen, seen_loss = picture.detach().clone(), loss.detach()
         if float(seen_loss) < best_loss:
-            best, best_loss, best_terms = seen, float(seen_loss), terms
+            best, best_loss = seen, float(seen_loss)
+            best_terms = {name: float(term.detach()) for name, term in terms.items()}
         return seen_loss
 
     for _ in range(iterations):
@@ -234,6 +281,29 @@ def _load(path: Path, size: int) -> Tensor:
     if min(height, width) < SMALLEST:
         raise ConfigError(f"{path}: {width}x{height} pixels are too few; {SMALLEST} on each side are needed.")
     return picture
+
+
+def _masks(paths: Sequence[Path], of: Sequence[Path], pictures: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return masks (1, 1, h, w) of the size of their pictures, or None for each. Raises ConfigError."""
+    if not paths:
+        return [None] * len(pictures)
+    masks: list[Tensor | None] = []
+    for path, owner, picture in zip(paths, of, pictures, strict=True):
+        mask = load_picture(path).mean(dim=1, keepdim=True)
+        given, needed = load_picture(owner).shape[2:], mask.shape[2:]
+        if given != needed:
+            raise ConfigError(
+                f"{path}: {needed[1]}x{needed[0]} pixels, but {owner} has {given[1]}x{given[0]}; a mask has its size."
+            )
+        if float(mask.mean()) < EMPTY_MASK:
+            raise ConfigError(f"{path}: black all over; a mask is white where it counts.")
+        masks.append(_resize(mask, (picture.shape[2], picture.shape[3])))
+    return masks
+
+
+def _at(mask: Tensor | None, features: Tensor) -> Tensor | None:
+    """Return the mask at the size of activations (1, C, h, w)."""
+    return None if mask is None else F.interpolate(mask, size=features.shape[2:], mode="area")
 
 
 def _save(report: StillReport, content: Tensor, config: StillConfig) -> None:

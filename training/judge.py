@@ -18,7 +18,7 @@ from torch import Tensor
 
 from realtime.errors import ConfigError
 from training.data import load_resized, write_file
-from training.gatys import Weights, optimize
+from training.gatys import Style, Weights, optimize
 from training.losses import content_error, gram_error, gram_matrix
 from training.vgg import CONTENT_LAYER, STYLE_LAYERS, VGG19
 
@@ -142,11 +142,11 @@ class Baseline:
         """
         milestones = milestones_up_to(iterations)
         lacking = [photo for photo in photos if not set(milestones) <= set(self._curve(photo))]
-        painting = [(self._judge.painting.pixels.to(self._judge.device), 1.0)]
+        painting = [Style(self._judge.painting.pixels.to(self._judge.device))]
         for number, photo in enumerate(lacking):
             pixels = photo.pixels.to(self._judge.device)
             self._keep(photo, 0, pixels)
-            for step in optimize(self._judge.vgg, pixels, painting, pixels, WEIGHTS, iterations, "lbfgs"):
+            for step in optimize(self._judge.vgg, pixels, painting, pixels, WEIGHTS, iterations):
                 if step.iteration in milestones:
                     self._keep(photo, step.iteration, step.picture)
                 report(number * iterations + step.iteration, len(lacking) * iterations)

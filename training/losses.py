@@ -17,19 +17,24 @@ WORST = 20.0
 """Relative style errors above this count as this: one odd picture must not rule a step."""
 
 
-def gram_matrix(features: Tensor) -> Tensor:
+def gram_matrix(features: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return F F^T / (H W) of each picture: (N, C, H, W) to (N, C, C).
 
-    Source: Gatys, Ecker, Bethge (2016), section 2.2; the division by H W makes sizes comparable.
+    A mask (1, 1, H, W) weighs the positions; only how they compare counts, so that regions of any size compare.
+
+    Source: Gatys, Ecker, Bethge (2016), section 2.2; the division by H W makes sizes comparable. The mask: Gatys et
+    al. (2017), "Controlling Perceptual Factors in Neural Style Transfer", section 4 (guided Gram matrices).
     """
+    if mask is not None:
+        features = features * (mask / mask.mean()).sqrt()
     n, c, h, w = features.shape
     flat = features.permute(0, 2, 3, 1).reshape(n, h * w, c)
     return flat.transpose(1, 2) @ flat / (h * w)
 
 
-def gram_error(features: Tensor, target: Tensor) -> Tensor:
+def gram_error(features: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the squared relative error (N,) of the Gram matrices of features (N, C, H, W) against one (1, C, C)."""
-    return _relative(gram_matrix(features) - target, target)
+    return _relative(gram_matrix(features, mask) - target, target)
 
 
 def style_error(

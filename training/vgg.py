@@ -7,6 +7,7 @@ Gatys, Ecker, Bethge (2016), "Image Style Transfer Using Convolutional Neural Ne
 from __future__ import annotations
 
 import hashlib
+import itertools
 import urllib.error
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import VGG19_Weights
 
 from realtime.errors import ConfigError
@@ -24,6 +26,8 @@ CONTENT_LAYER = "relu4_2"
 BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256, 256), (256, 512, 512, 512, 512), (512, 512))
 """Channels in and after each convolution, block by block, up to relu5_1: nothing that is used lies deeper."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LARGE = 1_000_000
+"""Pictures with more pixels keep the activations between blocks only and compute the others again for the gradient."""
 RARE = 0.1
 """A filter whose mean activation is below this part of its layer's mean is scaled as if it had that: a filter that
 hardly ever fires would else be blown up without limit."""
@@ -77,18 +81,31 @@ class VGG19(nn.Module):
     def forward(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Return the named activations of pictures (N, 3, H, W), RGB, [0, 1]; works no deeper than the last layer."""
         wanted = set(layers)
+        needed = self.names[: 1 + max(self.names.index(name) for name in wanted)]
+        blocks = [list(names) for _, names in itertools.groupby(needed, key=lambda name: name.split("_")[0])]
         x = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        large = torch.is_grad_enabled() and x.shape[2] * x.shape[3] > LARGE
         found: dict[str, Tensor] = {}
-        for name in self.names:
-            if name.endswith("_1") and name != "relu1_1":
-                x = F.max_pool2d(x, 2) if self._pooling == "max" else F.avg_pool2d(x, 2)
+        for names in blocks:
+            pool = names is not blocks[-1]
+            if large:
+                x, seen = checkpoint(self._block, x, names, wanted, pool, use_reentrant=False)
+            else:
+                x, seen = self._block(x, names, wanted, pool)
+            found |= seen
+        return found
+
+    def _block(self, x: Tensor, names: list[str], wanted: set[str], pool: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what the next block gets, and the activations that are wanted."""
+        found = {}
+        for name in names:
             if name in self.convs:  # a convolution that is the identity changes nothing after a ReLU
                 x = F.relu(self.convs[name](x))
             if name in wanted:
                 found[name] = x
-                if len(found) == len(wanted):
-                    break
-        return found
+        if pool:
+            x = F.max_pool2d(x, 2) if self._pooling == "max" else F.avg_pool2d(x, 2)
+        return x, found
 
     @torch.no_grad()
     def mean_activations(self, photos: Iterable[Tensor]) -> dict[str, Tensor]:

@@ -68,6 +68,15 @@ def test_sixteen_bits_keep_their_brightness(tmp_path: Path):
     assert abs(float(load_picture(path).mean()) - 0.5) < 0.01
 
 
+def test_what_is_transparent_becomes_white(tmp_path: Path):
+    path = tmp_path / "cut-out.png"
+    picture = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    picture.paste((200, 0, 0, 255), (0, 0, 20, 10))
+    picture.save(path)
+    rgb = load_picture(path)[0, :, [5, 15], 10]
+    torch.testing.assert_close(rgb, torch.tensor([[200 / 255, 1], [0, 1], [0, 1]]))
+
+
 def test_exif_turns_the_picture_and_large_ones_are_made_smaller(tmp_path: Path):
     path = tmp_path / "turned.jpg"
     exif = Image.Exif()

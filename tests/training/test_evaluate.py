@@ -28,7 +28,7 @@ from training.config import EvalConfig
 from training.data import load_picture
 from training.evaluate import evaluate
 from training.export import count_parameters, export_style, write_certificate
-from training.gatys import Weights, optimize
+from training.gatys import Style, Weights, optimize
 from training.judge import Baseline, Judge, Picture, Terms, equal_iterations, milestones_up_to, verdict
 from training.speed import johnson_style
 from training.stability import WarpingMeter, _follow, measure_clips, read_frames
@@ -130,8 +130,8 @@ def test_pictures_are_judged_at_one_size_whatever_theirs(tmp_path: Path):
 
 def test_gatys_method_works_at_one_scale_up_to_the_largest_judged_size(vgg: VGG19, judge: Judge):
     photo = torch.rand(1, 3, 64, 384)
-    painting = [(judge.painting.pixels, 1.0)]
-    report = next(optimize(vgg, photo, painting, photo, Weights(), 1, "lbfgs"))
+    painting = [Style(judge.painting.pixels)]
+    report = next(optimize(vgg, photo, painting, photo, Weights(), 1))
     assert report.iterations == 1 and report.picture.shape == photo.shape
 
 

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 
 from realtime.errors import ConfigError
-from tests.conftest import assert_one_line
+from tests.conftest import Run, assert_one_line
 from training.cli import main_still
 from training.config import StillConfig
 from training.data import load_picture
-from training.gatys import Objective, StillReport, Weights, keep_luminance, match_colours, optimize, paint_still
+from training.gatys import Objective, StillReport, Style, Weights, keep_luminance, match_colours, optimize, paint_still
+from training.sheet import CELL, GAP, _in_one_pass, draw_sheet
 from training.vgg import VGG19, load_vgg19
 
 RNG = torch.Generator().manual_seed(8)
@@ -34,7 +35,7 @@ def vgg(random_vgg: Path) -> VGG19:
 def paint(
     vgg: VGG19, iterations: int = 25, optimizer: str = "lbfgs", start: torch.Tensor = CONTENT
 ) -> list[StillReport]:
-    return list(optimize(vgg, CONTENT, [(STYLE, 1.0)], start, Weights(), iterations, optimizer))
+    return list(optimize(vgg, CONTENT, [Style(STYLE)], start, Weights(), iterations, optimizer))
 
 
 def test_the_loss_never_rises_and_is_that_of_the_picture(vgg: VGG19):
@@ -42,12 +43,12 @@ def test_the_loss_never_rises_and_is_that_of_the_picture(vgg: VGG19):
     losses = [report.loss for report in reports]
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.8 * losses[0]
     assert [report.iteration for report in reports] == list(range(1, 26))
-    objective = Objective(vgg, CONTENT, [(STYLE, 1.0)], Weights())
+    objective = Objective(vgg, CONTENT, [Style(STYLE)], Weights())
     assert float(objective(reports[-1].picture)[0]) <= 1.1 * losses[-1]  # the picture is clamped to [0, 1]
 
 
 def test_lbfgs_is_no_worse_than_a_plain_one_on_the_same_objective(vgg: VGG19):
-    objective = Objective(vgg, CONTENT, [(STYLE, 1.0)], Weights())
+    objective = Objective(vgg, CONTENT, [Style(STYLE)], Weights())
     plain = CONTENT.clone().requires_grad_()
     steps = torch.optim.LBFGS([plain], max_iter=25, max_eval=1000, history_size=20, line_search_fn="strong_wolfe")
 
@@ -70,17 +71,56 @@ def test_adam_and_noise_lower_the_loss_too(vgg: VGG19):
 def test_coarse_to_fine_ends_in_the_content_size(vgg: VGG19, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("training.gatys.COARSEST", 64)
     content = torch.rand(1, 3, 80, 130, generator=RNG)
-    reports = list(optimize(vgg, content, [(STYLE, 1.0)], content, Weights(), 8, "lbfgs"))
+    reports = list(optimize(vgg, content, [Style(STYLE)], content, Weights(), 8, "lbfgs"))
     assert [tuple(report.picture.shape[2:]) for report in reports] == [(32, 32)] * 8 + [(40, 65)] * 4 + [(80, 130)] * 2
     assert {report.iterations for report in reports} == {14}
 
 
 def test_several_styles_are_mixed_by_their_shares(vgg: VGG19):
     other = 1 - STYLE
-    both = Objective(vgg, CONTENT, [(STYLE, 3.0), (other, 1.0)], Weights())
-    alone = [Objective(vgg, CONTENT, [(style, 1.0)], Weights()) for style in (STYLE, other)]
-    for name, gram in both._grams.items():
-        torch.testing.assert_close(gram, 0.75 * alone[0]._grams[name] + 0.25 * alone[1]._grams[name])
+    both = Objective(vgg, CONTENT, [Style(STYLE, 3.0), Style(other, 1.0)], Weights())
+    alone = [Objective(vgg, CONTENT, [Style(style)], Weights()) for style in (STYLE, other)]
+    for name, gram in both._targets[0].grams.items():
+        torch.testing.assert_close(
+            gram, 0.75 * alone[0]._targets[0].grams[name] + 0.25 * alone[1]._targets[0].grams[name]
+        )
+
+
+def half(height: int, width: int, left: bool) -> torch.Tensor:
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., : width // 2 if left else width] = 1
+    if not left:
+        mask[..., : width // 2] = 0
+    return mask
+
+
+def test_a_region_is_asked_for_its_own_style_and_not_for_the_other(vgg: VGG19):
+    """A picture that has each style in its half is at the target; the same styles in the wrong halves are far off."""
+    red, blue = (
+        torch.rand(1, 3, 64, 128, generator=RNG) * torch.tensor(c).view(1, 3, 1, 1)
+        for c in ((1, 0.3, 0.2), (0.2, 0.3, 1))
+    )
+    left, right = half(64, 128, True), half(64, 128, False)
+    styles = [Style(red, region=left), Style(blue, region=right)]
+    objective = Objective(vgg, red, styles, Weights())
+    right_way, wrong_way = red * left + blue * right, blue * left + red * right
+    assert float(objective(right_way)[1]["style"]) < 0.1 * float(objective(wrong_way)[1]["style"])
+
+
+def test_a_style_mask_takes_the_style_from_its_part_alone(vgg: VGG19):
+    red, blue = (
+        torch.rand(1, 3, 64, 128, generator=RNG) * torch.tensor(c).view(1, 3, 1, 1)
+        for c in ((1, 0.3, 0.2), (0.2, 0.3, 1))
+    )
+    both = red * half(64, 128, True) + blue * half(64, 128, False)
+    objective = Objective(vgg, red, [Style(both, part=half(64, 128, True))], Weights())
+    assert float(objective(red)[1]["style"]) < 0.1 * float(objective(blue)[1]["style"])
+
+
+def test_an_all_white_mask_changes_nothing(vgg: VGG19):
+    white = [Style(STYLE, part=torch.ones(1, 1, 56, 48), region=torch.ones(1, 1, 40, 48))]
+    losses = [float(Objective(vgg, CONTENT, styles, Weights())(CONTENT)[0]) for styles in (white, [Style(STYLE)])]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_matched_colours_have_the_mean_and_covariance_of_the_content():
@@ -125,6 +165,42 @@ def test_stopping_keeps_the_best_picture_so_far(photos: Path, style_picture: Pat
     assert load_picture(tmp_path / "x.png").shape[3] == 64
 
 
+def test_a_sheet_shows_content_style_and_result(photos: Path, style_picture: Path, random_vgg: Path, tmp_path: Path):
+    still = config(photos, style_picture, random_vgg, tmp_path / "x.png", iterations=1)
+    paint_still(still, lambda _: None, Event())
+    sheet = load_picture(draw_sheet(still))
+    for column, path in enumerate((still.content, style_picture, still.output)):
+        left = GAP + column * (CELL + GAP)
+        cell = sheet[:, :, GAP : GAP + CELL, left : left + CELL]
+        shown = load_picture(path, still.size).mean(dim=(2, 3))
+        height, width = load_picture(path).shape[2:]
+        part = min(height, width) / max(height, width)  # the rest of the cell is white
+        torch.testing.assert_close(cell.mean(dim=(2, 3)), shown * part + (1 - part), rtol=0, atol=0.02)
+
+
+def test_a_folder_is_painted_in_every_style(
+    photos: Path, style_picture: Path, random_vgg: Path, tmp_path: Path, run: Run
+):
+    other = tmp_path / "other.png"
+    Image.effect_noise((80, 80), 80).convert("RGB").save(other)
+    folder = next(path for path in photos.iterdir() if path.is_dir())
+    done = run(
+        "nst-still", folder, style_picture, other, "-o", "grid.png", "--size", 64, "--iterations", 1,
+        "--vgg-weights", random_vgg,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    contents = sorted(folder.iterdir())
+    made = {path.name for path in (tmp_path / "grid").iterdir()}
+    assert made == {f"{c.stem}-{s.stem}.png" for c in contents for s in (style_picture, other)}
+    height, width = load_picture(tmp_path / "grid.png").shape[2:]
+    assert width == GAP + (len(contents) + 1) * (CELL + GAP) and height > 3 * CELL
+
+
+def test_a_shipped_style_joins_the_sheet_of_its_painting(assets: Path):
+    name, painted = _in_one_pass(next((assets / "eval").glob("*.jpg")), assets / "paintings" / "great_wave.jpg", 96)
+    assert name == "wave.onnx, one pass" and painted is not None and max(painted.shape) == 96
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -140,6 +216,17 @@ def test_stopping_keeps_the_best_picture_so_far(photos: Path, style_picture: Pat
         (["{content}", "{style}", "-o", "x.png", "--keep-colors", "all"], ["--keep-colors all"]),
         (["{content}", "{style}", "-o", "x.png", "--share", "1", "--share", "2"], ["--share: given 2 times for 1"]),
         (["{content}", "{style}", "-o", "x.png", "--photos", "nowhere"], ["nowhere: no such folder"]),
+        (
+            ["{content}", "{style}", "-o", "x.png", "--mask", "m.png", "--mask", "m.png"],
+            ["--mask: given 2 times for 1"],
+        ),
+        (["{content}", "{style}", "-o", "x.png", "--mask", "tiny.png"], ["tiny.png: 8x8", "240x180"]),
+        (["{content}", "{style}", "-o", "x.png", "--style-mask", "tiny.png"], ["tiny.png: 8x8", "128x128"]),
+        (["{content}", "{style}", "-o", "x.png", "--style-mask", "black.png"], ["black.png: black all over"]),
+        (["{content}", "{style}", "-o", "x.png", "--style-mask", "text.png"], ["text.png", "not a picture"]),
+        (["huge.png", "{style}", "-o", "x.png"], ["huge.png: 20000x20000 pixels are too many"]),
+        (["mixed", "{style}", "-o", "x.png"], ["text.png", "not a picture"]),
+        (["mixed", "{style}", "-o", "x.png", "--share", "1"], ["mixed: a folder", "--share"]),
         (["{content}", "{style}", "-o", "x.png", "--vgg-weights", "text.png"], ["text.png"]),
     ],
 )
@@ -156,6 +243,10 @@ def test_bad_input(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("text")
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
+    Image.new("L", (128, 128)).save(tmp_path / "black.png")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "text.png").write_text("text")
     given = {"{content}": str(next(photos.rglob("*.jpg"))), "{style}": str(style_picture)}
     weights = [] if "--vgg-weights" in arguments else ["--vgg-weights", str(random_vgg)]
     monkeypatch.setattr(sys, "argv", ["nst-still", *(given.get(a, a) for a in arguments), *weights])

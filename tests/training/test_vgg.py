@@ -6,6 +6,8 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from realtime.errors import ConfigError
+from training.data import load_picture
+from training.scales import shipped_means
 from training.vgg import RARE, VGG19, load_vgg19
 
 PICTURE = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(1))
@@ -42,6 +44,30 @@ def test_normalization_scales_each_filter_and_changes_nothing_else(random_vgg: P
     often = means["relu3_1"] > RARE * means["relu3_1"].mean()
     ones = normalized.mean_activations(photos)["relu3_1"][often]
     torch.testing.assert_close(ones, torch.ones_like(ones), rtol=1e-3, atol=1e-3)
+
+
+def test_shipped_scales_are_what_the_weights_do_to_photos(assets: Path):
+    vgg = load_vgg19(assets / "vgg19" / "vgg19-features.safetensors")
+    shipped = shipped_means(vgg.sha256)
+    assert shipped is not None and set(shipped) == set(vgg.names)
+    ours = vgg.mean_activations(load_picture(path, 288) for path in sorted((assets / "content").glob("*.jpg"))[::300])
+    for name in ("relu1_1", "relu3_1", "relu4_2"):
+        ratio = (ours[name] / shipped[name]).median()
+        assert 0.8 < ratio < 1.25, name  # ten photos against three hundred
+    assert shipped_means("0" * 64) is None
+
+
+def test_large_pictures_have_the_same_features_and_gradients(random_vgg: Path, monkeypatch: pytest.MonkeyPatch):
+    """Activations that are computed again instead of kept must not change anything."""
+    vgg, found = load_vgg19(random_vgg), []
+    for limit in (1_000_000, 100):
+        monkeypatch.setattr("training.vgg.LARGE", limit)
+        picture = PICTURE.clone().requires_grad_()
+        features = vgg(picture, ["relu1_1", "relu4_2", "relu5_1"])
+        torch.stack([f.square().mean() for f in features.values()]).sum().backward()
+        found.append([*features.values(), picture.grad])
+    for kept, again in zip(*found, strict=True):
+        torch.testing.assert_close(kept, again)
 
 
 def test_a_filter_that_never_fires_stays_silent(random_vgg: Path):
