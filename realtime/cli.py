@@ -22,7 +22,7 @@ from realtime.sinks.recorder import Recorder
 from realtime.sinks.web import Page
 from realtime.sinks.window import Window, screen_available
 from realtime.sources import open_source
-from realtime.styles import find_style, shipped_styles
+from realtime.styles import find_style, markdown_table, shipped_styles, summary
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 SizeOption = Annotated[str, typer.Option(help="Asked of the camera; larger frames are scaled down to fit.")]
@@ -62,12 +62,19 @@ def run(
 
 
 @app.command()
-def styles() -> None:
-    """List the shipped styles."""
-    for number, path in enumerate(shipped_styles(), start=1):
-        metadata = Engine(path, (640, 480)).metadata
+def styles(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a table for the README.")] = False,
+) -> None:
+    """List the shipped styles, and how good and fast they were found to be."""
+    shipped = [Engine(path, (640, 480)).metadata for path in shipped_styles()]
+    if markdown:
+        typer.echo(markdown_table(shipped))
+        return
+    for number, metadata in enumerate(shipped, start=1):
         by = f" by {metadata.artist}" if metadata.artist else ""
         typer.echo(f"{number}  {metadata.name:<20}{metadata.title}{by}")
+        if figures := summary(metadata):
+            typer.echo(f"   {'':<20}{figures}")
 
 
 @app.command()

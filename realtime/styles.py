@@ -1,11 +1,14 @@
-"""Finding exported styles: by path, or by name among those that come with the app."""
+"""Finding exported styles, by path or by name among those that come with the app; and their figures."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from realtime.contract import StyleMetadata
 from realtime.errors import StyleError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -41,3 +44,39 @@ def find_style(style: str) -> Path:
     if rest:
         message += f" {'Also shipped' if near else 'Shipped'}: {', '.join(rest)}."
     raise StyleError(message)
+
+
+def summary(metadata: StyleMetadata) -> str:
+    """Return the main figures of a style's certificate in one line; empty if it has none."""
+    certificate = metadata.certificate
+    j, ms = _number(certificate, "j", ".2f"), _number(certificate, "ms_640x480", ".1f")
+    return ", ".join(part for part in (j and f"J {j}", ms and f"{ms} ms", _text(certificate, "sentence")) if part)
+
+
+def markdown_table(styles: Sequence[StyleMetadata]) -> str:
+    """Return styles and the figures of their certificates as a Markdown table, for the README."""
+    rows = [
+        (
+            metadata.name,
+            f"*{metadata.title}* by {metadata.artist}" if metadata.artist else f"*{metadata.title}*",
+            _number(metadata.certificate, "j", ".2f"),
+            _text(metadata.certificate, "sentence"),
+            _number(metadata.certificate, "warping_ratio", ".2f"),
+            _number(metadata.certificate, "ms_640x480", ".1f"),
+            _number(metadata.certificate, "johnson_ratio", ".0f"),
+            _number(metadata.certificate, "size_kb", ".0f"),
+        )
+        for metadata in styles
+    ]
+    head = "| style | painting | J | quality | flicker | ms | times faster | KB |\n|---|---|--:|---|--:|--:|--:|--:|"
+    return "\n".join([head, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
+
+
+def _number(certificate: Mapping[str, Any], key: str, form: str) -> str:
+    value = certificate.get(key)
+    return format(value, form) if isinstance(value, int | float) else ""
+
+
+def _text(certificate: Mapping[str, Any], key: str) -> str:
+    value = certificate.get(key)
+    return value if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""The live app runs without the training packages; training knows only the contract and the errors of the live app."""
+"""The live app runs without the training packages; training knows little of the live app."""
 
 import subprocess
 import sys

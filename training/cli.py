@@ -1,15 +1,21 @@
-"""`nst-train`: learn a style from one picture. `nst-still`: paint one picture by optimization."""
+"""The commands of training.
+
+`nst-train`: learn a style from one picture. `nst-still`: paint one picture by optimization. `nst-eval`: certify an
+exported style.
+"""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from realtime.command import run_command, stop_on_signals
-from training.config import StillConfig, TrainConfig
+from training.config import EvalConfig, StillConfig, TrainConfig
+from training.evaluate import evaluate
 from training.gatys import StillReport, paint_still
 from training.sheet import draw_grid, draw_sheet, pairs
 from training.trainer import StepReport, Trainer
@@ -149,6 +155,70 @@ def still(
         typer.echo(config.output)
 
 
+eval_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@eval_app.command()
+def certify(
+    style: Annotated[Path, typer.Argument(help="The exported style: NAME.onnx.")],
+    photos: Annotated[Path, typer.Option(help="Folder of photos, not those of the training.")],
+    style_image: Annotated[Path, typer.Option(help="The picture that it was trained from.")],
+    clips: Annotated[Path | None, typer.Option(help="Folder of videos, to measure the stability.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Put the figures into the style's metadata too.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; NAME.eval if not given.")] = None,
+    vgg_weights: Annotated[Path | None, typer.Option(help="VGG-19 weights (.pth, .safetensors).")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Keeps what Gatys' method reached; any styles share it.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Judge on a random subset of this many photos.")] = None,
+    gatys_photos: Annotated[int, typer.Option(help="Photos for Gatys' method; 0: none.")] = EvalConfig.gatys_photos,
+    iterations: Annotated[int, typer.Option(help="Of Gatys' method on each.")] = EvalConfig.iterations,
+    clip_frames: Annotated[int, typer.Option(help="Frames of each clip at most.")] = EvalConfig.clip_frames,
+    size: Annotated[int, typer.Option(help="Long side of the judged pictures in pixels.")] = EvalConfig.size,
+) -> None:
+    """Certify an exported style: its quality against Gatys' method, its stability, its speed."""
+    config = EvalConfig(
+        style=style,
+        photos=photos,
+        style_image=style_image,
+        clips=clips,
+        output=output,
+        write=write,
+        vgg_weights=vgg_weights,
+        baseline=baseline,
+        limit=limit,
+        gatys_photos=gatys_photos,
+        iterations=iterations,
+        clip_frames=clip_frames,
+        size=size,
+    )
+    stop = stop_on_signals()
+    next_line_s = time.monotonic() + LOG_LINE_S
+    with Progress(
+        TextColumn("{task.description:<10}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    ) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            nonlocal next_line_s
+            if stop.is_set():
+                bar.stop()
+                typer.echo(f"Stopped. The same command goes on; {config.baseline_file} keeps what is done.", err=True)
+                raise typer.Exit(130)
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+            if not bar.console.is_terminal and time.monotonic() > next_line_s:
+                next_line_s = time.monotonic() + LOG_LINE_S
+                typer.echo(f"{stage} {done / total:4.0%}")
+
+        certificate = evaluate(config, show)
+    typer.echo(certificate.markdown())
+    typer.echo(f"{config.folder}: certificate, curve and frames")
+    if config.write:
+        typer.echo(f"{style}: carries the figures now")
+
+
 def main() -> None:
     """Entry point of `nst-train`."""
     run_command(app)
@@ -157,3 +227,8 @@ def main() -> None:
 def main_still() -> None:
     """Entry point of `nst-still`."""
     run_command(still_app)
+
+
+def main_eval() -> None:
+    """Entry point of `nst-eval`."""
+    run_command(eval_app)

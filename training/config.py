@@ -1,4 +1,4 @@
-"""What a training, or the optimization of a still, is asked to do. Checked where it is made."""
+"""What a training, the optimization of a still, or an evaluation is asked to do. Checked where it is made."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TrainConfig:
     """Title of the style image; its file name otherwise."""
     artist: str = ""
     """Artist of the style image."""
-    style_weight: float = 4.0
+    style_weight: float = 6.0
     """Weight of the style error at the end, relative to a content weight of 1; it rises at first."""
     style_size: int = 512
     """Long side of the style image in pixels: larger gives larger strokes."""
@@ -151,3 +151,61 @@ class StillConfig:
         ):
             if value not in known:
                 raise ConfigError(f"{name} {value}: must be one of {', '.join(known)}.")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """One evaluation of one exported style.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    style: Path
+    """The exported style."""
+    photos: Path
+    """Folder of photos that it is judged on, searched through all levels; photos that it was not trained with."""
+    style_image: Path
+    """The picture that it was trained from."""
+    clips: Path | None = None
+    """Folder of videos for the stability; it is not measured without."""
+    output: Path | None = None
+    """Folder for the certificate; one of the style's stem with `.eval` beside the style otherwise."""
+    write: bool = False
+    """Put the figures into the style's metadata too."""
+    vgg_weights: Path | None = None
+    """VGG-19 weights in torchvision's layout; torchvision's own otherwise."""
+    baseline: Path | None = None
+    """File that keeps what Gatys' method reached, for any number of styles; one in the output folder otherwise."""
+    limit: int | None = None
+    """Judge on a random subset of this many photos."""
+    gatys_photos: int = 4
+    """Photos that Gatys' method paints too, spread over all; 0: it is left out."""
+    iterations: int = 400
+    """How far it goes on each."""
+    clip_frames: int = 100
+    """Frames of each clip at most."""
+    size: int = 384
+    """Long side of photos and style image in pixels. Figures of different sizes do not compare."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit {self.limit}: must be at least 1.")
+        if self.gatys_photos < 0:
+            raise ConfigError(f"--gatys-photos {self.gatys_photos}: must be at least 0.")
+        if self.iterations < 1:
+            raise ConfigError(f"--iterations {self.iterations}: must be at least 1.")
+        if self.clip_frames < 2:
+            raise ConfigError(f"--clip-frames {self.clip_frames}: must be at least 2.")
+        if not 64 <= self.size <= 384:
+            raise ConfigError(f"--size {self.size}: must be from 64 to 384.")
+
+    @property
+    def folder(self) -> Path:
+        """Where the certificate goes."""
+        return self.output or self.style.with_suffix(".eval")
+
+    @property
+    def baseline_file(self) -> Path:
+        """Where the results of Gatys' method are kept."""
+        return self.baseline or self.folder / "gatys.json"

@@ -7,6 +7,7 @@ unbroken run would have seen.
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import random
 import tempfile
@@ -42,7 +43,7 @@ def list_photos(folder: Path, limit: int | None, seed: int) -> list[Path]:
         ConfigError: There is no such folder, or no photo in it.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder. --content takes a folder of photos.")
+        raise ConfigError(f"{folder}: no such folder. A folder of photos is needed.")
     photos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not photos:
         raise ConfigError(f"{folder}: no photos in this folder or below ({', '.join(sorted(SUFFIXES))}).")
@@ -57,17 +58,22 @@ def load_picture(path: Path, long_side: int | None = None) -> Tensor:
     Raises:
         ConfigError: The file is missing, or no picture.
     """
-    try:
-        image = _open(path)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file.") from error
-    except Image.DecompressionBombError as error:
-        raise ConfigError(f"{path}: {error}; scale it down first.") from error
-    except BAD_PICTURE as error:
-        raise ConfigError(f"{path}: not a picture that can be read.") from error
+    image = _open_given(path)
     if long_side is not None and max(image.size) > long_side:
         image = ImageOps.contain(image, (long_side, long_side), Image.Resampling.LANCZOS)
     return _tensor(image)[None]
+
+
+def load_resized(path: Path, long_side: int, multiple: int) -> Tensor:
+    """Read a picture as (1, 3, H, W) float32 RGB in [0, 1], made `long_side` long, both sides rounded to a multiple.
+
+    Raises:
+        ConfigError: The file is missing, or no picture.
+    """
+    image = _open_given(path)
+    factor = long_side / max(image.size)
+    width, height = (max(multiple, round(side * factor / multiple) * multiple) for side in image.size)
+    return _tensor(image.resize((width, height), Image.Resampling.LANCZOS))[None]
 
 
 def readable(photos: list[Path], count: int, seed: int) -> list[Tensor]:
@@ -90,9 +96,16 @@ def readable(photos: list[Path], count: int, seed: int) -> list[Tensor]:
 def save_picture(picture: Tensor, path: Path) -> None:
     """Write (3, H, W) RGB in [0, 1] as PNG, beside and renamed. Raises NstError when the disk refuses."""
     pixels = (picture.detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, format="PNG")
+    write_file(path, encoded.getvalue())
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, beside and renamed. Raises NstError when the disk refuses."""
     beside = path.with_name(path.name + ".part")
     try:
-        Image.fromarray(pixels).save(beside, format="PNG")
+        beside.write_bytes(data)
         beside.replace(path)
     except OSError as error:
         raise NstError(f"{path}: cannot be written ({error.strerror}).") from error
@@ -149,6 +162,18 @@ class RandomCrops:
         left, top = rng.randint(0, image.width - self.side), rng.randint(0, image.height - self.side)
         crop = _tensor(image.crop((left, top, left + self.side, top + self.side)))
         return crop.flip(2) if rng.random() < 0.5 else crop
+
+
+def _open_given(path: Path) -> Image.Image:
+    """Read a picture that the user named; raises ConfigError."""
+    try:
+        return _open(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file.") from error
+    except Image.DecompressionBombError as error:
+        raise ConfigError(f"{path}: {error}; scale it down first.") from error
+    except BAD_PICTURE as error:
+        raise ConfigError(f"{path}: not a picture that can be read.") from error
 
 
 def _open(path: Path, draft: int | None = None) -> Image.Image:

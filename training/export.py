@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +18,7 @@ from onnx import numpy_helper
 
 from realtime.contract import CONTRACT, INPUT, OUTPUT, StyleMetadata
 from realtime.errors import NstError, StyleError
+from training.data import write_file
 from training.transform_net import STRIDE, TransformNet
 
 PARITY_SIZES_WH = ((320, 240), (200, 136))
@@ -66,13 +71,7 @@ def load_net(path: Path) -> TransformNet:
     Raises:
         StyleError: No such file, no style by the contract, or a style whose net is of another design.
     """
-    try:
-        model = onnx.load(path)
-    except FileNotFoundError as error:
-        raise StyleError(f"{path}: no such file.") from error
-    except Exception as error:  # protobuf raises its own kinds, differing from version to version
-        raise StyleError(f"{path}: not an ONNX file.") from error
-    StyleMetadata.from_props({p.key: p.value for p in model.metadata_props}, path)
+    model, _ = _load(path)
     state = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in model.graph.initializer}
     try:
         net = TransformNet(
@@ -86,6 +85,37 @@ def load_net(path: Path) -> TransformNet:
             f"{path}: a style by {CONTRACT}, but its net is of another design; train from none."
         ) from error
     return net
+
+
+def write_certificate(path: Path, certificate: Mapping[str, Any]) -> None:
+    """Put the measured figures into a style's metadata; all else in the file stays as it is.
+
+    Raises:
+        StyleError: No such file, or no style by the contract.
+        NstError: The disk refuses.
+    """
+    model, metadata = _load(path)
+    text = replace(metadata, certificate=certificate).to_props()["certificate"]
+    next(prop for prop in model.metadata_props if prop.key == "certificate").value = text
+    write_file(path, model.SerializeToString())
+
+
+def count_parameters(path: Path) -> int:
+    """Return how many numbers a style's net has learned. Raises StyleError."""
+    model, _ = _load(path)
+    learned = [i for i in model.graph.initializer if i.name.endswith((".weight", ".bias"))]
+    return sum(math.prod(i.dims) for i in learned)
+
+
+def _load(path: Path) -> tuple[onnx.ModelProto, StyleMetadata]:
+    """Read a style's file; raises StyleError."""
+    try:
+        model = onnx.load(path)
+    except FileNotFoundError as error:
+        raise StyleError(f"{path}: no such file.") from error
+    except Exception as error:  # protobuf raises its own kinds, differing from version to version
+        raise StyleError(f"{path}: not an ONNX file.") from error
+    return model, StyleMetadata.from_props({p.key: p.value for p in model.metadata_props}, path)
 
 
 def _parity(net: TransformNet, data: bytes) -> float:

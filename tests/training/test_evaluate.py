@@ -1,0 +1,449 @@
+"""nst-eval: its terms against their definition, its yardstick, its clips, and the command as a user runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from threading import Event
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from realtime.contract import StyleMetadata
+from realtime.engine import Engine
+from realtime.errors import ConfigError, NstError
+from realtime.frames import Pixels
+from tests.conftest import assert_one_line
+from training.cli import main_eval
+from training.config import EvalConfig
+from training.data import load_picture
+from training.evaluate import evaluate
+from training.export import count_parameters, export_style, write_certificate
+from training.gatys import Style, Weights, optimize
+from training.judge import Baseline, Judge, Picture, Terms, equal_iterations, milestones_up_to, verdict
+from training.speed import johnson_style
+from training.stability import WarpingMeter, _follow, measure_clips, read_frames
+from training.transform_net import STRIDE, TransformNet
+from training.vgg import CONTENT_LAYER, STYLE_LAYERS, VGG19, load_vgg19
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def style(style_picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small net, exported as if it had learned the striped picture."""
+    torch.manual_seed(5)
+    sha256 = hashlib.sha256(style_picture.read_bytes()).hexdigest()
+    path = tmp_path_factory.mktemp("style") / "small.onnx"
+    metadata = StyleMetadata("small", "Stripes", "nobody", sha256, STRIDE, {"steps": 0})
+    export_style(TransformNet(width=16, hidden=24, blocks=1), metadata, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def vgg(random_vgg: Path) -> VGG19:
+    return load_vgg19(random_vgg)
+
+
+@pytest.fixture(scope="module")
+def judge(vgg: VGG19, style_picture: Path) -> Judge:
+    return Judge(vgg, Picture.load(style_picture, SIZE))
+
+
+@pytest.fixture(scope="module")
+def photo(photos: Path) -> Picture:
+    return Picture.load(photos / "roll0" / "0.jpg", SIZE)
+
+
+@pytest.fixture
+def quick_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.speed.ROUNDS", {(64, 48): 1})
+    monkeypatch.setattr("training.evaluate.REFERENCE_SIZE", "64x48")
+
+
+def test_the_terms_are_those_of_the_reference(assets: Path):
+    spec = importlib.util.spec_from_file_location("reference", assets / "judge.py")
+    assert spec and spec.loader
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    photo_file, painting_file = sorted((assets / "eval").glob("*.jpg"))[0], assets / "paintings" / "great_wave.jpg"
+    photo, painting = Picture.load(photo_file, 128), Picture.load(painting_file, 128)
+    theirs = [reference.load(path, 128) for path in (photo_file, painting_file)]
+    for ours, their in zip((photo, painting), theirs, strict=True):
+        np.testing.assert_allclose(ours.pixels.numpy(), their, atol=1e-6)
+    judge = Judge(load_vgg19(assets / "vgg19" / "vgg19-features.safetensors"), painting)
+    expected = reference.Judge()
+    target = expected.style_target(theirs[1])
+    changed = (0.7 * photo.pixels + 0.3 * photo.pixels.flip(1).roll(5, dims=3)).clamp(0, 1)
+    for painted in (photo.pixels, changed):
+        found = judge(painted, photo.pixels)
+        wanted = expected(painted.numpy(), theirs[0], target)
+        np.testing.assert_allclose([found.style, found.local, found.content], wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_the_terms_are_what_they_are_said_to_be(judge: Judge, vgg: VGG19, photo: Picture):
+    painted = (photo.pixels + 0.1).clamp(0, 1)
+    seen, before, target = (
+        {name: f[0].numpy().astype(np.float64) for name, f in vgg(p, vgg.names).items()}
+        for p in (painted, photo.pixels, judge.painting.pixels)
+    )
+
+    def error(f: np.ndarray, goal: np.ndarray) -> float:
+        grams = [np.einsum("chw,dhw->cd", g, g) / (g.shape[1] * g.shape[2]) for g in (f, goal)]
+        return float(np.square(grams[0] - grams[1]).sum() / np.square(grams[1]).sum())
+
+    style = np.mean([error(seen[name], target[name]) for name in STYLE_LAYERS])
+    local = []
+    for name in STYLE_LAYERS:
+        rows, columns = (np.linspace(0, side, 5).astype(int) for side in seen[name].shape[1:])
+        for top, bottom in zip(rows, rows[1:], strict=False):
+            for left, right in zip(columns, columns[1:], strict=False):
+                local.append(min(4.0, error(seen[name][:, top:bottom, left:right], target[name])))
+    off = np.square(seen[CONTENT_LAYER] - before[CONTENT_LAYER]).sum() / np.square(before[CONTENT_LAYER]).sum()
+    terms = judge(painted, photo.pixels)
+    assert [terms.style, terms.local, terms.content] == pytest.approx([style, np.mean(local), off], rel=1e-3)
+    assert terms.j == pytest.approx(4 * style + 4 * np.mean(local) + 2 * off, rel=1e-3)
+
+
+def test_the_photo_itself_has_no_content_error_and_the_painting_no_style_error(judge: Judge, photo: Picture):
+    assert judge(photo.pixels, photo.pixels).content == 0
+    assert judge(judge.painting.pixels, judge.painting.pixels).style == pytest.approx(0, abs=1e-9)
+
+
+def test_pictures_are_judged_at_one_size_whatever_theirs(tmp_path: Path):
+    for size, shape in (((300, 200), (64, 96)), ((30, 20), (64, 96)), ((170, 200), (96, 80))):
+        Image.new("RGB", size).save(tmp_path / "p.png")
+        assert Picture.load(tmp_path / "p.png", SIZE).pixels.shape == (1, 3, *shape)
+    Image.new("RGB", (300, 60)).save(tmp_path / "p.png")
+    with pytest.raises(ConfigError, match="too narrow"):
+        Picture.load(tmp_path / "p.png", SIZE)
+
+
+def test_gatys_method_works_at_one_scale_up_to_the_largest_judged_size(vgg: VGG19, judge: Judge):
+    photo = torch.rand(1, 3, 64, 384)
+    painting = [Style(judge.painting.pixels)]
+    report = next(optimize(vgg, photo, painting, photo, Weights(), 1))
+    assert report.iterations == 1 and report.picture.shape == photo.shape
+
+
+@pytest.mark.parametrize(
+    ("j", "iterations", "words"),
+    [
+        (8.5, 0, "no better than the photo left as it is"),
+        (8.0, 0, "no better than the photo left as it is"),
+        (7.99, 0.016, "as good as 1 iteration of"),
+        (6.0, 25, "as good as 25 iterations of"),
+        (5.0, math.expm1((math.log1p(25) + math.log1p(100)) / 2), "as good as 50 iterations of"),
+        (4.0, 100, "as good as 100 iterations of"),
+        (3.0, 200, "as good as 200 iterations of"),
+        (2.9, math.inf, "better than 400 iterations of"),
+    ],
+)
+def test_how_many_iterations_are_as_good(j: float, iterations: float, words: str):
+    curve = {0: 8.0, 25: 6.0, 100: 4.0, 200: 3.0, 400: 3.5}
+    found = equal_iterations(curve, j)
+    assert found == pytest.approx(iterations, abs=0.01)
+    assert verdict(found, 400).startswith(words)
+
+
+def test_milestones_end_where_they_are_asked_to():
+    assert milestones_up_to(400) == (0, 25, 50, 100, 200, 400)
+    assert milestones_up_to(60) == (0, 25, 50, 60)
+    assert milestones_up_to(3) == (0, 3)
+
+
+class Stopped(Exception):
+    """Raised in the middle of a run, as Ctrl-C does."""
+
+
+def painted_by_gatys(
+    baseline: Baseline, photo: Picture, iterations: int, stop_at: int | None = None
+) -> tuple[dict[int, Terms], list[tuple[int, int]]]:
+    """Return a photo's curve and what was reported on the way."""
+    heard: list[tuple[int, int]] = []
+
+    def report(done: int, total: int) -> None:
+        heard.append((done, total))
+        if done == stop_at:
+            raise Stopped
+
+    return baseline.curves([photo], iterations, report)[0], heard
+
+
+def test_gatys_method_is_run_once_for_each_photo_and_painting(
+    judge: Judge, vgg: VGG19, photo: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("training.judge.MILESTONES", (2, 4))
+    path = tmp_path / "gatys.json"
+    curve, heard = painted_by_gatys(Baseline(path, judge), photo, 4)
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)] and list(curve) == [0, 2, 4]
+    assert curve[0] == judge(photo.pixels, photo.pixels)
+    objective = [4 * terms.style + 2 * terms.content for terms in curve.values()]
+    assert objective[2] < objective[1] < objective[0]
+
+    assert painted_by_gatys(Baseline(path, judge), photo, 4) == (curve, [])
+    assert painted_by_gatys(Baseline(path, judge), photo, 2) == ({k: curve[k] for k in (0, 2)}, [])
+
+    other = Picture("other", "other", judge.painting.pixels.flip(1))
+    for changed, changed_photo in ((Judge(vgg, other), photo), (judge, other)):
+        assert painted_by_gatys(Baseline(path, changed), changed_photo, 1)[1] == [(1, 1)]
+    assert painted_by_gatys(Baseline(path, judge), photo, 4) == (curve, [])
+
+
+def test_an_interrupted_run_of_gatys_method_keeps_what_was_reached(
+    judge: Judge, photo: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("training.judge.MILESTONES", (1,))
+    path = tmp_path / "gatys.json"
+    with pytest.raises(Stopped):
+        painted_by_gatys(Baseline(path, judge), photo, 3, stop_at=2)
+    assert not painted_by_gatys(Baseline(path, judge), photo, 1)[1]
+    assert len(painted_by_gatys(Baseline(path, judge), photo, 3)[1]) == 3
+
+
+def texture(height: int, width: int) -> Pixels:
+    rng = np.random.default_rng(7)
+    noise = rng.integers(0, 256, (height // 8, width // 8, 3)).astype(np.uint8)
+    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def errors(frames: list[Pixels]) -> tuple[float, float]:
+    """Return the warping errors of a clip as it is, and flickering."""
+    lights = iter(range(1000))
+    flicker = WarpingMeter(
+        {
+            "as it is": lambda f: f,
+            "flickering": lambda f: cv2.convertScaleAbs(f, alpha=0.8, beta=20 * (next(lights) % 2)),
+        }
+    )
+    for frame in frames:
+        flicker.add(frame)
+    found = flicker.errors()
+    return found["as it is"], found["flickering"]
+
+
+def test_what_stands_still_has_no_warping_error_and_flicker_is_measured():
+    frame = texture(96, 128) // 2
+    still, flickering = errors([frame] * 4)
+    assert still < 1e-4
+    assert flickering == pytest.approx(20 / 255, rel=0.05)
+
+
+def test_motion_is_no_flicker():
+    wide = texture(160, 240)
+    moving, flickering = errors([wide[2 * k : 2 * k + 96, 3 * k : 3 * k + 128] for k in range(6)])
+    assert moving < 0.02 and flickering > 3 * moving
+
+
+def test_what_comes_into_view_is_mostly_not_counted():
+    behind, square = texture(192, 256), texture(400, 400)[200:280, 200:280]
+    frames = []
+    for k in range(4):
+        frames.append(behind.copy())
+        frames[k][50:130, 40 + 8 * k : 120 + 8 * k] = square
+    greys = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8) for frame in frames]
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    counted = [_follow(flow, before, now)[2] for before, now in zip(greys, greys[1:], strict=False)]
+    uncovered = [valid[50:130, 40 + 8 * k : 48 + 8 * k].mean() for k, valid in enumerate(counted)]
+    assert np.mean(uncovered) < 0.6 and np.mean(counted) > 0.95
+
+
+def test_clips_are_read_within_a_size_in_whole_strides_and_all_measured(clip: Path, style: Path):
+    engine = Engine(style, (640, 480))
+    frames = list(read_frames(clip, 5, 32))
+    assert [frame.shape for frame in frames] == [(96, 160, 3)] * 5
+    heard: list[tuple[int, int]] = []
+    results = measure_clips([clip, clip], 30, 8, engine.stylize, lambda *done: heard.append(done))
+    assert [r.frames for r in results] == [24, 24] and results[0] == results[1]
+    assert results[0].input > 0 and results[0].ratio == results[0].stylized / results[0].input
+    assert heard[0] == (1, 60) and heard[-1] == (60, 60) and heard == sorted(heard)
+
+
+def test_the_net_to_compare_with_is_that_of_johnson_et_al(tmp_path: Path):
+    path = tmp_path / "johnson.onnx"
+    onnx.save(johnson_style(), path)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    assert count_parameters(path) == 1_679_235
+    assert Engine(path, (640, 480)).stylize(np.zeros((50, 70, 3), np.uint8)).shape == (50, 70, 3)
+
+
+def test_parameters_are_what_the_net_has_learned(style: Path):
+    net = TransformNet(width=16, hidden=24, blocks=1)
+    assert count_parameters(style) == sum(p.numel() for p in net.parameters())
+
+
+def test_figures_are_written_into_the_style_and_nothing_else_is_changed(style: Path, tmp_path: Path):
+    path = tmp_path / "small.onnx"
+    path.write_bytes(style.read_bytes())
+    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    before, painted = onnx.load(path), Engine(path, (640, 480)).stylize(picture)
+    write_certificate(path, {"j": 5.1, "sentence": "as good as it gets"})
+    engine = Engine(path, (640, 480))
+    assert engine.metadata.certificate == {"j": 5.1, "sentence": "as good as it gets"}
+    np.testing.assert_array_equal(engine.stylize(picture), painted)
+    after = onnx.load(path)
+    for model in (before, after):
+        next(p for p in model.metadata_props if p.key == "certificate").value = ""
+    assert after == before
+    assert [p.name for p in tmp_path.iterdir()] == ["small.onnx"]
+
+
+@pytest.fixture
+def arguments(style: Path, photos: Path, style_picture: Path, random_vgg: Path, tmp_path: Path) -> dict[str, object]:
+    """Options of a small run that works; the style is a copy."""
+    (tmp_path / "small.onnx").write_bytes(style.read_bytes())
+    return {
+        "style": "small.onnx",
+        "--photos": photos,
+        "--style-image": style_picture,
+        "--vgg-weights": random_vgg,
+        "--size": SIZE,
+        "--iterations": 2,
+        "--gatys-photos": 2,
+        "--clip-frames": 4,
+    }
+
+
+def call(options: dict[str, object], monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
+    """Run nst-eval in a folder; options that are None are left out. Return the exit code."""
+    monkeypatch.chdir(folder)
+    rest = [(name, value) for name, value in options.items() if name != "style" and value is not None]
+    parts = [str(part) for pair in rest for part in pair if part != ""]
+    monkeypatch.setattr(sys, "argv", ["nst-eval", str(options["style"]), *parts])
+    with pytest.raises(SystemExit) as ended:
+        main_eval()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.usefixtures("quick_speed")
+def test_a_style_is_certified(
+    arguments: dict[str, object],
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert call(arguments | {"--clips": clip.parent, "--write": ""}, monkeypatch, tmp_path) == 0
+    printed = capsys.readouterr().out
+    folder = tmp_path / "small.eval"
+    assert {p.name for p in folder.iterdir()} == {
+        *("certificate.json", "certificate.md", "curve.png", "frames.png", "gatys.json")
+    }
+    assert (folder / "certificate.md").read_text() in printed + "\n"
+    assert "Johnson" in printed and "clip.mkv" in printed and "8 photos" in printed
+    for name in ("curve.png", "frames.png"):
+        assert float(load_picture(folder / name).std()) > 0.05
+
+    document = json.loads((folder / "certificate.json").read_text())
+    figures = document["figures"]
+    assert len(document["photos"]) == 8 and sum(photo["gatys"] is not None for photo in document["photos"]) == 2
+    assert document["curve"].keys() == {"0", "2"} and document["style"]["title"] == "Stripes"
+    mean = np.mean([Terms(**photo["terms"]).j for photo in document["photos"]])
+    assert figures["j"] == pytest.approx(mean, abs=1e-3)
+    assert figures["sentence"][1:] in printed
+    assert min(figures["ms_64x48"], figures["johnson_ratio"], figures["warping_ratio"]) > 0
+    assert Engine(tmp_path / "small.onnx", (640, 480)).metadata.certificate == figures
+
+
+@pytest.mark.usefixtures("quick_speed")
+def test_without_clips_and_gatys_it_says_what_is_left(arguments: dict[str, object], tmp_path: Path):
+    config = EvalConfig(
+        *(tmp_path / "small.onnx", Path(str(arguments["--photos"])), Path(str(arguments["--style-image"]))),
+        **{"vgg_weights": Path(str(arguments["--vgg-weights"])), "gatys_photos": 0, "limit": 3, "size": SIZE},  # type: ignore[arg-type]
+    )
+    heard: dict[str, tuple[int, int]] = {}
+    certificate = evaluate(config, lambda stage, done, total: heard.update({stage: (done, total)}))
+    assert len(certificate.photos) == 3 and heard == {"quality": (3, 3), "speed": (2, 2)}
+    assert {p.name for p in config.folder.iterdir()} == {"certificate.json", "certificate.md", "frames.png"}
+    assert not {"sentence", "warping_ratio"} & certificate.figures().keys()
+    assert not Engine(config.style, (640, 480)).metadata.certificate
+
+
+@pytest.mark.usefixtures("quick_speed")
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    arguments: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    stop = Event()
+    stop.set()
+    monkeypatch.setattr("training.cli.stop_on_signals", lambda: stop)
+    assert call(arguments, monkeypatch, tmp_path) == 130
+    assert "The same command goes on" in capsys.readouterr().err
+    assert not list((tmp_path / "small.eval").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"style": "nowhere.onnx"}, ["nowhere.onnx", "no such file"]),
+        ({"style": "text.onnx"}, ["text.onnx", "not an ONNX file"]),
+        ({"style": "foreign.onnx"}, ["foreign.onnx", "not a style"]),
+        ({"--photos": "nowhere"}, ["nowhere", "no such folder"]),
+        ({"--photos": "empty"}, ["empty", "no photos"]),
+        ({"--photos": "broken"}, ["broken.jpg", "not a picture"]),
+        ({"--photos": "strips"}, ["strip.png", "too narrow"]),
+        ({"--style-image": "nowhere.jpg"}, ["nowhere.jpg", "no such file"]),
+        ({"--style-image": "text.png"}, ["text.png", "not a picture"]),
+        ({"--style-image": "other.png"}, ["other.png", "not the file", "small.onnx"]),
+        ({"--clips": "nowhere"}, ["nowhere", "no such folder"]),
+        ({"--clips": "empty"}, ["empty", "no videos"]),
+        ({"--clips": "broken"}, ["broken.mp4", "not a video"]),
+        ({"-o": "/proc/nothing"}, ["/proc/nothing", "cannot be written"]),
+        ({"-o": "text.png"}, ["text.png", "cannot be written"]),
+        ({"--vgg-weights": "nowhere.pth"}, ["nowhere.pth", "no such file"]),
+        ({"--vgg-weights": "text.pth"}, ["text.pth", "cannot be read as weights"]),
+        ({"--vgg-weights": "other.pth"}, ["other.pth", "layout"]),
+        ({"--baseline": "text.png"}, ["text.png", "cannot be read", "Delete it"]),
+        ({"--baseline": "list.json"}, ["list.json", "cannot be read"]),
+        ({"--limit": 0}, ["--limit 0"]),
+        ({"--gatys-photos": -1}, ["--gatys-photos -1"]),
+        ({"--iterations": 0}, ["--iterations 0"]),
+        ({"--clip-frames": 1}, ["--clip-frames 1"]),
+        ({"--size": 9}, ["--size 9"]),
+    ],
+)
+def test_bad_input(
+    arguments: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, object],
+    words: list[str],
+):
+    for folder in ("empty", "broken", "strips"):
+        (tmp_path / folder).mkdir()
+    for name in ("text.onnx", "text.png", "text.pth", "broken/broken.jpg", "broken/broken.mp4"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "list.json").write_text("[1, 2]")
+    Image.new("RGB", (600, 20)).save(tmp_path / "strips" / "strip.png")
+    Image.new("RGB", (128, 128)).save(tmp_path / "other.png")
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    foreign = johnson_style()
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    code = call(arguments | change, monkeypatch, tmp_path)
+    printed = capsys.readouterr()
+    assert_one_line(subprocess.CompletedProcess([], code, printed.out, printed.err), 2, *words)
+    assert not (tmp_path / "small.eval" / "certificate.json").exists()
+
+
+def test_a_full_disk_is_one_line(style: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "small.onnx"
+    path.write_bytes(style.read_bytes())
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(NstError, match=r"small\.onnx: cannot be written \(No space left"):
+        write_certificate(path, {"j": 1.0})
+    monkeypatch.undo()
+    assert path.read_bytes() == style.read_bytes()
