@@ -7,7 +7,7 @@ import io
 import json
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -115,8 +115,12 @@ class Certificate:
     @property
     def warping_ratio(self) -> float | None:
         """How many times more the painted clips change than the clips, mean over clips; None if none was measured."""
-        ratios = [clip.ratio for clip in self.clips if clip.ratio is not None]
-        return statistics.fmean(ratios) if ratios else None
+        return _mean(clip.ratio for clip in self.clips)
+
+    @property
+    def smoothed_ratio(self) -> float | None:
+        """The same with the app's smoothing."""
+        return _mean(clip.smoothed_ratio for clip in self.clips)
 
     def figures(self) -> dict[str, Any]:
         """Return the figures that the style carries in its metadata."""
@@ -127,7 +131,11 @@ class Certificate:
             found["sentence"] = self.sentence
             found["gatys_photos"] = sum(1 for photo in self.photos if photo.gatys)
         if self.clips:
-            found |= {"warping_ratio": self.warping_ratio, "clips": len(self.clips)}
+            found |= {
+                "warping_ratio": self.warping_ratio,
+                "smoothed_ratio": self.smoothed_ratio,
+                "clips": len(self.clips),
+            }
         for speed in self.speeds:
             found[f"ms_{speed.size}"] = speed.ms
             if speed.size == REFERENCE_SIZE:
@@ -142,7 +150,9 @@ class Certificate:
             "figures": self.figures(),
             "photos": [asdict(photo) for photo in self.photos],
             "curve": {k: {"j": terms.j, **asdict(terms)} for k, terms in self.curve.items()},
-            "clips": [{**asdict(clip), "ratio": clip.ratio} for clip in self.clips],
+            "clips": [
+                {**asdict(clip), "ratio": clip.ratio, "smoothed_ratio": clip.smoothed_ratio} for clip in self.clips
+            ],
             "speeds": [{**asdict(speed), "ratio": speed.ratio} for speed in self.speeds],
             "training": dict(self.style.training),
             "loss_network_sha256": self.loss_network_sha256,
@@ -165,12 +175,15 @@ class Certificate:
             rows += [_row(f"Gatys, {k} iterations" if k else "the photo itself", t) for k, t in self.curve.items()]
         parts.append(_table(rows))
         if self.clips:
-            rows = [("warping error", "frames", "input", "stylized", "ratio")]
-            rows += [
-                (c.clip, f"{c.frames}", f"{c.input:.4f}", f"{c.stylized:.4f}", _ratio(c.ratio)) for c in self.clips
-            ]
-            means = [f"{statistics.fmean(getattr(c, n) for c in self.clips):.4f}" for n in ("input", "stylized")]
-            parts.append(_table([*rows, ("mean", "", *means, _ratio(self.warping_ratio))]))
+            rows = [("warping error", "frames", "input", "stylized", "ratio", "smoothed", "ratio")]
+            for c in self.clips:
+                stylized, smoothed = (
+                    (f"{c.stylized:.4f}", _ratio(c.ratio)),
+                    (f"{c.smoothed:.4f}", _ratio(c.smoothed_ratio)),
+                )
+                rows.append((c.clip, f"{c.frames}", f"{c.input:.4f}", *stylized, *smoothed))
+            means = _ratio(self.warping_ratio), "", _ratio(self.smoothed_ratio)
+            parts.append(_table([*rows, ("mean ratio", "", "", "", *means)]))
         rows = [("speed", "ms", "Johnson et al., ms", "times faster")]
         rows += [(s.size, f"{s.ms:.1f}", f"{s.johnson_ms:.0f}", f"{s.ratio:.1f}") for s in self.speeds]
         parts.append(_table(rows))
@@ -308,6 +321,11 @@ def _spread(total: int, most: int) -> list[int]:
     """Return up to `most` numbers evenly spread over `range(total)`."""
     chosen = min(most, total)
     return [k * total // chosen for k in range(chosen)]
+
+
+def _mean(ratios: Iterable[float | None]) -> float | None:
+    known = [ratio for ratio in ratios if ratio is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _j(curve: Mapping[int, Terms]) -> dict[int, float]:

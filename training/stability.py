@@ -15,12 +15,11 @@ from realtime.config import Size
 from realtime.engine import fit
 from realtime.errors import ConfigError
 from realtime.frames import Pixels
+from realtime.look import Smoother
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
 CLIP_SIZE_WH: Size = (640, 480)
 """Clips are scaled down to fit."""
-Painter = Callable[[Pixels], Pixels]
-"""What turns the frames of one clip, one after the other, into painted ones of the same size."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,18 @@ class ClipStability:
     """Of the clip itself: noise of the camera, light, and what the optical flow gets wrong."""
     stylized: float
     """Of the painted clip, frame by frame."""
+    smoothed: float
+    """The same with the app's smoothing over time."""
 
     @property
     def ratio(self) -> float | None:
         """How many times more the painted clip changes; None where the clip itself does not."""
         return self.stylized / self.input if self.input else None
+
+    @property
+    def smoothed_ratio(self) -> float | None:
+        """The same with the app's smoothing."""
+        return self.smoothed / self.input if self.input else None
 
 
 def list_clips(folder: Path) -> list[Path]:
@@ -74,14 +80,19 @@ def read_frames(clip: Path, limit: int, stride: int) -> Iterator[Pixels]:
 
 
 def measure_clips(
-    clips: Sequence[Path], limit: int, stride: int, paint: Painter, report: Callable[[int, int], None]
+    clips: Sequence[Path],
+    limit: int,
+    stride: int,
+    paint: Callable[[Pixels], Pixels],
+    report: Callable[[int, int], None],
 ) -> list[ClipStability]:
     """Return the warping errors of up to `limit` frames of each clip; `report` hears how many frames of how many."""
     results = []
     for number, clip in enumerate(clips):
-        meter = WarpingMeter({"input": lambda frame: frame, "stylized": paint})
+        meter, smoother = WarpingMeter(), Smoother()
         for frame in read_frames(clip, limit, stride):
-            meter.add(frame)
+            painted = paint(frame)
+            meter.add(frame, {"input": frame, "stylized": painted, "smoothed": smoother(frame, painted)})
             report(number * limit + meter.frames, len(clips) * limit)
         results.append(ClipStability(clip.name, meter.frames, **meter.errors()))
         report((number + 1) * limit, len(clips) * limit)
@@ -95,30 +106,29 @@ class WarpingMeter:
     flow there and back agree. Source: Lai et al. (2018), "Learning Blind Video Temporal Consistency", section 4.1.
     """
 
-    def __init__(self, painters: Mapping[str, Painter]) -> None:
-        self._painters = painters
+    def __init__(self) -> None:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._grey: Pixels | None = None
         self._painted: dict[str, Pixels] = {}
-        self._squares, self._visible = dict.fromkeys(painters, 0.0), 0
+        self._squares: dict[str, float] = {}
+        self._visible = 0
         self.frames = 0
 
-    def add(self, frame: Pixels) -> None:
-        """Take the next frame (H, W, 3) uint8 BGR, all of one size."""
+    def add(self, frame: Pixels, painted: Mapping[str, Pixels]) -> None:
+        """Take the next frame and what was made of it, by name; all (H, W, 3) uint8 BGR of one size."""
         grey = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)
-        painted = {name: paint(frame) for name, paint in self._painters.items()}
         if self._grey is not None:
             x, y, valid = _follow(self._flow, self._grey, grey)
             self._visible += int(valid.sum())
             for name, picture in painted.items():
                 warped = cv2.remap(self._painted[name], x, y, cv2.INTER_LINEAR)
                 off = np.subtract(picture, warped, dtype=np.float32)
-                self._squares[name] += float(np.square(off[valid]).sum())
-        self._grey, self._painted = grey, painted
+                self._squares[name] = self._squares.get(name, 0.0) + float(np.square(off[valid]).sum())
+        self._grey, self._painted = grey, dict(painted)
         self.frames += 1
 
     def errors(self) -> dict[str, float]:
-        """Return the RMS of the change for each painter, in [0, 1], over all places visible in two frames."""
+        """Return the RMS of the change by name, in [0, 1], over all places visible in two frames."""
         values = max(1, 3 * self._visible)
         return {name: math.sqrt(total / values) / 255 for name, total in self._squares.items()}
 
