@@ -24,6 +24,23 @@ def test_layers_equal_torchvision_up_to_the_pooling(random_vgg: Path):
     torch.testing.assert_close(ours, reference(normalized), rtol=1e-4, atol=1e-4)
 
 
+def test_every_layer_of_the_real_network_equals_torchvisions(assets: Path):
+    """With the pooling that it was trained with."""
+    path = assets / "vgg19" / "vgg19-features.safetensors"
+    reference = torchvision.models.vgg19(weights=None).features
+    reference.load_state_dict({k.removeprefix("features."): v.float() for k, v in load_file(path).items()})
+    vgg = load_vgg19(path, "max")
+    ours = vgg(PICTURE, vgg.names)
+    x = torchvision.transforms.functional.normalize(PICTURE, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    names = iter(vgg.names)
+    with torch.no_grad():
+        for layer in reference[:30]:
+            x = layer(x)
+            if isinstance(layer, torch.nn.ReLU):
+                torch.testing.assert_close(ours[next(names)], x, rtol=1e-3, atol=1e-2)
+    assert next(names, None) is None
+
+
 def test_pooling_is_by_average(random_vgg: Path):
     vgg = load_vgg19(random_vgg)
     found = vgg(PICTURE, ["relu1_2", "relu2_1"])
