@@ -14,6 +14,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from realtime.command import run_command, stop_on_signals
+from training.cache import clear_cache
 from training.config import EvalConfig, StillConfig, TrainConfig
 from training.evaluate import evaluate
 from training.gatys import StillReport, paint_still
@@ -24,6 +25,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 LOG_LINE_S = 60.0
 """Without a terminal to draw a bar on, a line this often."""
+
+
+def _clear_cache(wanted: bool) -> None:
+    if wanted:
+        clear_cache()
+        raise typer.Exit
 
 
 @app.command()
@@ -39,6 +46,10 @@ def train(
     limit: Annotated[int | None, typer.Option(help="Use a random subset of this many photos.")] = None,
     style_weight: Annotated[float, typer.Option(help="Higher: more painting, less photo.")] = TrainConfig.style_weight,
     style_size: Annotated[int, typer.Option(help="Long side of the picture: larger strokes.")] = TrainConfig.style_size,
+    cache: Annotated[
+        float, typer.Option(help="GB kept of the photos' features, for other styles.")
+    ] = TrainConfig.cache_gb,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", callback=_clear_cache, is_eager=True)] = False,
     title: Annotated[str | None, typer.Option(help="Title of the picture.")] = None,
     artist: Annotated[str, typer.Option(help="Artist of the picture.")] = "",
 ) -> None:
@@ -56,6 +67,7 @@ def train(
         artist=artist,
         style_weight=style_weight,
         style_size=style_size,
+        cache_gb=cache,
     )
     stop = stop_on_signals()
     trainer = Trainer(config, resume)

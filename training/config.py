@@ -46,6 +46,8 @@ class TrainConfig:
     """Weight of total variation."""
     learning_rate: float = 3e-3
     """Peak learning rate of Adam."""
+    cache_gb: float = 4.0
+    """Size limit of the cache of content features, in 10^9 bytes; 0 does without."""
     crop: int = 144
     """Side of the training crops in pixels."""
     batch: int = 2
@@ -64,6 +66,8 @@ class TrainConfig:
             raise ConfigError(f"--limit {self.limit}: must be at least 1.")
         if self.style_weight <= 0:
             raise ConfigError(f"--style-weight {self.style_weight:g}: must be more than 0.")
+        if self.cache_gb < 0:
+            raise ConfigError(f"--cache {self.cache_gb:g}: must be at least 0.")
         if not 64 <= self.style_size <= 2048:
             raise ConfigError(f"--style-size {self.style_size}: must be from 64 to 2048.")
         if self.output.suffix != ".onnx":

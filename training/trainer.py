@@ -22,12 +22,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from realtime.contract import StyleMetadata
 from realtime.errors import ConfigError, NstError
+from training.cache import FeatureCache
 from training.config import TrainConfig
 from training.data import RandomCrops, check_writable, list_photos, load_picture, readable, save_picture
 from training.export import export_style, load_net
 from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
+from training.scales import shipped_means
 from training.transform_net import STRIDE, TransformNet
-from training.vgg import CONTENT_LAYER, STYLE_LAYERS, load_vgg19
+from training.vgg import BLOCKS, CONTENT_LAYER, STYLE_LAYERS, load_vgg19
 
 CHECKPOINT_S = 120.0
 CALIBRATION_CROPS = 48
@@ -40,7 +42,7 @@ WARM_UP_STEPS = 50
 RISE = 0.3
 """Part of the training over which the style weight rises."""
 FIRST_STYLE_WEIGHT = 0.5
-NOT_BINDING = frozenset({"content", "output", "minutes", "steps", "start", "limit", "title", "artist"})
+NOT_BINDING = frozenset({"cache_gb", "content", "output", "minutes", "steps", "start", "limit", "title", "artist"})
 """Settings that a resumed run may change; `start` is compared by name."""
 SMALLEST_STYLE = 64
 BAD_STEPS_LIMIT = 20
@@ -102,13 +104,15 @@ class Trainer:
             self.average.load_state_dict(saved["average"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
-            self.means = {name: mean.to(self.device) for name, mean in saved["means"].items()}
+            means = saved["means"]
         else:
-            self.means = self.vgg.mean_activations(self._calibration())
+            means = shipped_means(self.vgg.sha256) or self.vgg.mean_activations(self._calibration())
+        self.means = {name: mean.to(self.device) for name, mean in means.items()}
         self.vgg.normalize(self.means)
         with torch.no_grad():
             features = self.vgg(style.to(self.device), STYLE_LAYERS)
         self.style_grams = {name: gram_matrix(features[name]) for name in STYLE_LAYERS}
+        self.cache = FeatureCache(self._content_settings(), _features_shape(config.crop), config.cache_gb)
 
     @property
     def progress(self) -> float:
@@ -125,7 +129,7 @@ class Trainer:
             NstError: The loss is no longer a number, or the disk refuses a checkpoint.
             ConfigError: Photo after photo cannot be read.
         """
-        crops = RandomCrops(self.photos, self.config.crop + 2 * EDGE, self.config.seed)
+        crops = RandomCrops(self.photos, self._side, self.config.seed)
         clock = saved_at = time.monotonic()
         for photos in crops.batches(self.config.batch, first=self.step):
             if self.progress >= 1 or stop.is_set():
@@ -197,8 +201,7 @@ class Trainer:
         rng = torch.Generator().manual_seed(config.seed + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        with torch.no_grad():
-            content = self.vgg(_inner(photos), [CONTENT_LAYER])[CONTENT_LAYER]
+        content = self.cache(self.step * config.batch, _inner(photos), self._content)
         stylized = self.net(photos)
         features = self.vgg(_inner(stylized), (*STYLE_LAYERS, CONTENT_LAYER))
         terms = {
@@ -235,6 +238,21 @@ class Trainer:
             return self.config.style_weight
         risen = min(1.0, self.progress / RISE)
         return FIRST_STYLE_WEIGHT + risen * (self.config.style_weight - FIRST_STYLE_WEIGHT)
+
+    @property
+    def _side(self) -> int:
+        return self.config.crop + 2 * EDGE
+
+    @torch.no_grad()
+    def _content(self, pictures: Tensor) -> Tensor:
+        features: Tensor = self.vgg(pictures, [CONTENT_LAYER])[CONTENT_LAYER]
+        return features
+
+    def _content_settings(self) -> dict[str, Any]:
+        """Return what the content features of the crops depend on."""
+        photos = [(str(path.relative_to(self.config.content)), path.stat().st_size) for path in self.photos]
+        means = [mean.double().sum().item() for mean in self.means.values()]
+        return {"photos": photos, "side": self._side, "seed": self.config.seed, "vgg": self.vgg.sha256, "means": means}
 
     def _calibration(self) -> list[Tensor]:
         crops = RandomCrops(self.photos, 224, self.config.seed)
@@ -280,6 +298,11 @@ class Trainer:
         if changed:
             raise ConfigError(f"{self.checkpoint}: was made with another {', '.join(changed)}; resume with the same.")
         return saved
+
+
+def _features_shape(crop: int) -> tuple[int, int, int]:
+    """Return the shape of the content features of a crop: three poolings above relu4_2."""
+    return BLOCKS[3][-1], crop // 8, crop // 8
 
 
 def _inner(pictures: Tensor) -> Tensor:

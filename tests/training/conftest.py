@@ -6,6 +6,13 @@ import torch
 from training.vgg import BLOCKS
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where content features are kept, empty for each test."""
+    monkeypatch.setattr("training.cache.FOLDER", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """VGG-19 weights in torchvision's layout up to relu5_1, drawn at random, so that nothing needs a download."""

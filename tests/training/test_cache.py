@@ -1,0 +1,85 @@
+"""Content features kept for other styles: computed once, of the same value, within the limit."""
+
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.cache import GB, FeatureCache, clear_cache
+from training.config import TrainConfig
+from training.trainer import Trainer
+
+SHAPE = (4, 3, 3)
+EACH_GB = 2 * 4 * 3 * 3 / GB
+
+
+class Network:
+    """Counts the crops that it sees."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        self.seen += len(crops)
+        return crops.mean(dim=(1, 2, 3)).view(-1, 1, 1, 1).expand(-1, *SHAPE) + torch.arange(3)
+
+
+def test_what_was_computed_is_not_computed_again(cache_folder: Path):
+    crops, network = torch.rand(2, 3, 8, 8), Network()
+    first = FeatureCache({"seed": 1}, SHAPE, 100 * EACH_GB)(6, crops, network)
+    again = FeatureCache({"seed": 1}, SHAPE, 100 * EACH_GB)(6, crops, network)
+    assert network.seen == 2 and torch.equal(first, again)
+    torch.testing.assert_close(first, network(crops), rtol=1e-3, atol=1e-3)
+    FeatureCache({"seed": 1}, SHAPE, 100 * EACH_GB)(7, crops, network)  # only one of them is known
+    assert network.seen == 6
+
+
+def test_other_crops_have_other_features_and_only_the_last_set_is_kept(cache_folder: Path):
+    crops, network = torch.rand(2, 3, 8, 8), Network()
+    for seed in (1, 2, 1):
+        FeatureCache({"seed": seed}, SHAPE, 100 * EACH_GB)(0, crops, network)
+    assert network.seen == 6 and len(list(cache_folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("limit_gb", [0, 5 * EACH_GB])
+def test_crops_past_the_limit_are_computed_each_time(cache_folder: Path, limit_gb: float):
+    cache, crops, network = FeatureCache({}, SHAPE, limit_gb), torch.rand(2, 3, 8, 8), Network()
+    assert torch.equal(cache(4, crops, network), cache(4, crops, network))
+    assert network.seen == 4
+    assert sum(f.stat().st_size for f in cache_folder.rglob("features")) <= limit_gb * GB
+
+
+def test_clearing_removes_everything(cache_folder: Path):
+    FeatureCache({}, SHAPE, 100 * EACH_GB)(0, torch.rand(1, 3, 8, 8), Network())
+    clear_cache()
+    assert not cache_folder.exists()
+    clear_cache()
+
+
+def test_a_second_style_trains_on_kept_features_as_it_would_without(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("training.trainer.CALIBRATION_CROPS", 2)
+
+    def train(name: str, cache_gb: float = 1.0) -> tuple[Tensor, int]:
+        config = TrainConfig(
+            style_picture, photos, tmp_path / name, steps=4, crop=64, style_size=128, vgg_weights=random_vgg,
+            cache_gb=cache_gb,
+        )  # fmt: skip
+        trainer = Trainer(config)
+        computed, compute = [0], trainer._content
+
+        def counting(pictures: Tensor) -> Tensor:
+            computed[0] += 1
+            return compute(pictures)
+
+        monkeypatch.setattr(trainer, "_content", counting)
+        trainer.run(lambda _: None, Event())
+        return torch.cat([p.detach().flatten() for p in trainer.net.parameters()]), computed[0]
+
+    (first, computed), (second, again), (without, _) = train("a.onnx"), train("b.onnx"), train("c.onnx", 0)
+    assert (computed, again) == (4, 0)
+    torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(without, first, rtol=1e-3, atol=1e-4)
