@@ -40,7 +40,9 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="The style to write: NAME.onnx.")],
     minutes: Annotated[float | None, typer.Option(help="Length by the clock; 60 if no length is given.")] = None,
     steps: Annotated[int | None, typer.Option(help="Length in steps of two crops.")] = None,
-    start: Annotated[str, typer.Option("--from", help="An exported style to start from, or none.")] = "none",
+    start: Annotated[
+        str, typer.Option("--from", help="A style to start from, none, or fitting: the shipped one that fits best.")
+    ] = TrainConfig.start,
     vgg_weights: Annotated[Path | None, typer.Option(help="VGG-19 weights (.pth, .safetensors).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     limit: Annotated[int | None, typer.Option(help="Use a random subset of this many photos.")] = None,
@@ -60,7 +62,7 @@ def train(
         output=output,
         minutes=60 if minutes is None and steps is None else minutes,
         steps=steps,
-        start=None if start == "none" else Path(start),
+        start=start,
         vgg_weights=vgg_weights,
         limit=limit,
         title=title,

@@ -26,8 +26,8 @@ class TrainConfig:
     """Length of the training by the clock; pauses between runs do not count."""
     steps: int | None = None
     """Length of the training in steps; exactly one of `minutes` and `steps`."""
-    start: Path | None = None
-    """An exported style to start from."""
+    start: str = "fitting"
+    """The path of an exported style to start from; `fitting`: the shipped one that fits best; `none`."""
     vgg_weights: Path | None = None
     """VGG-19 weights in torchvision's layout; torchvision's own otherwise."""
     limit: int | None = None

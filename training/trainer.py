@@ -5,6 +5,7 @@ Source: Johnson, Alahi, Fei-Fei (2016), section 3; the schedule and the tiles ar
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +23,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from realtime.contract import StyleMetadata
-from realtime.errors import ConfigError, NstError
+from realtime.errors import ConfigError, NstError, StyleError
+from realtime.styles import shipped_styles
 from training.cache import FeatureCache
 from training.config import TrainConfig
 from training.data import RandomCrops, check_writable, list_photos, load_picture, readable, save_picture
@@ -36,6 +39,8 @@ CALIBRATION_CROPS = 48
 EDGE = 16
 """Pixels at each side of a crop that the net paints and the loss does not see. Else the net learns to paint lines along
 the border, since lines please the style term."""
+TRIAL_CROPS = 8
+"""By which the shipped style that fits best is chosen."""
 PREVIEW_PHOTOS = 4
 PREVIEW_SIDE = 256
 WARM_UP_STEPS = 50
@@ -90,20 +95,12 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.net = (load_net(config.start) if config.start else TransformNet()).to(self.device)
-        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
         self.vgg = load_vgg19(config.vgg_weights).to(self.device)
         saved = self._saved(resume)
         check_writable(config.output)
-        config.run_folder.mkdir(exist_ok=True)
 
         self.step, self.elapsed_s, self._bad_steps = 0, 0.0, 0
         if saved:
-            self.net.load_state_dict(saved["net"])
-            self.average.load_state_dict(saved["average"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
             means = saved["means"]
         else:
             means = shipped_means(self.vgg.sha256) or self.vgg.mean_activations(self._calibration())
@@ -112,7 +109,17 @@ class Trainer:
         with torch.no_grad():
             features = self.vgg(style.to(self.device), STYLE_LAYERS)
         self.style_grams = {name: gram_matrix(features[name]) for name in STYLE_LAYERS}
+        self.started_from, net = (str(saved["started_from"]), TransformNet()) if saved else self._start()
+        self.net = net.to(self.device)
+        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
+        if saved:
+            self.net.load_state_dict(saved["net"])
+            self.average.load_state_dict(saved["average"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
         self.cache = FeatureCache(self._content_settings(), _features_shape(config.crop), config.cache_gb)
+        config.run_folder.mkdir(exist_ok=True)
 
     @property
     def progress(self) -> float:
@@ -163,7 +170,7 @@ class Trainer:
                 "temporal_weight": config.temporal_weight,
                 "tv_weight": config.tv_weight,
                 "photos": len(self.photos),
-                "start": config.start.stem if config.start else "none",
+                "start": self.started_from,
                 "loss_network": "VGG-19, average pooling, normalized by mean activation",
                 "loss_network_sha256": self.vgg.sha256,
                 "date": date.today().isoformat(),
@@ -178,6 +185,7 @@ class Trainer:
         """Write checkpoint and preview, beside and renamed. Raises NstError."""
         state = {
             "step": self.step,
+            "started_from": self.started_from,
             "elapsed_s": self.elapsed_s,
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
@@ -234,7 +242,7 @@ class Trainer:
 
     def _style_weight(self) -> float:
         """Content first, style later: a net that starts with full style forgets the picture and never finds it."""
-        if self.config.start:
+        if self.started_from != "none":
             return self.config.style_weight
         risen = min(1.0, self.progress / RISE)
         return FIRST_STYLE_WEIGHT + risen * (self.config.style_weight - FIRST_STYLE_WEIGHT)
@@ -242,6 +250,34 @@ class Trainer:
     @property
     def _side(self) -> int:
         return self.config.crop + 2 * EDGE
+
+    def _start(self) -> tuple[str, TransformNet]:
+        """Return the net to begin with, and the name of the style that it is from, or `none`. Raises StyleError."""
+        match self.config.start:
+            case "none":
+                return "none", TransformNet()
+            case "fitting":
+                return self._fitting_start()
+            case path:
+                return Path(path).stem, load_net(Path(path))
+
+    def _fitting_start(self) -> tuple[str, TransformNet]:
+        """Return the shipped style whose paintings are nearest to the new style; a new net if none can be used."""
+        crops = RandomCrops(self.photos, self._side, self.config.seed)
+        photos = torch.stack([crops[i] for i in range(TRIAL_CROPS)]).to(self.device)
+        best, least, found = "none", math.inf, TransformNet()
+        for path in shipped_styles():
+            with contextlib.suppress(StyleError):  # a net of another design
+                net = load_net(path).to(self.device)
+                error = self._style_error_of(net, photos)
+                if error < least:
+                    best, least, found = path.stem, error, net
+        return best, found
+
+    @torch.no_grad()
+    def _style_error_of(self, net: TransformNet, photos: Tensor) -> float:
+        features = self.vgg(_inner(net(photos)), STYLE_LAYERS)
+        return float(style_error(features, self.style_grams, self.vgg.loudness))
 
     @torch.no_grad()
     def _content(self, pictures: Tensor) -> Tensor:
@@ -275,7 +311,7 @@ class Trainer:
         return binding | {
             "style_image": self.style_sha256,
             "vgg_weights": self.vgg.sha256,
-            "from": self.config.start.stem if self.config.start else "none",
+            "from": Path(self.config.start).stem,
         }
 
     def _saved(self, resume: bool) -> dict[str, Any] | None:
@@ -290,7 +326,7 @@ class Trainer:
             raise ConfigError(f"{self.checkpoint}: no checkpoint to resume from. Leave out --resume.")
         try:
             saved: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            settings = saved["settings"]
+            settings, _ = saved["settings"], saved["started_from"]
         except Exception as error:  # a damaged file makes torch.load raise nearly anything
             raise ConfigError(f"{self.checkpoint}: damaged, cannot be resumed. Remove it and train anew.") from error
         ours = self._settings()
