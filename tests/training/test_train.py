@@ -124,8 +124,8 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
     assert 3 <= resumed.step < 14
     resumed.run(lambda _: None, Event())
     learned, expected = (torch.cat([p.detach().flatten() for p in t.net.parameters()]) for t in (resumed, unbroken))
-    torch.testing.assert_close(learned, expected, rtol=0, atol=1e-4)  # a step changes them by 6e-4
-    torch.testing.assert_close(weights(resumed), weights(unbroken), rtol=0, atol=2e-5)
+    assert (learned - expected).abs().mean() < 2e-6  # a step changes most by some 5e-4; a few near 0 may differ more
+    assert (weights(resumed) - weights(unbroken)).abs().mean() < 2e-7
 
 
 def test_an_interrupted_run_says_how_to_go_on(
