@@ -5,5 +5,4 @@ import os
 # OpenCV reads these when it is first imported; what it would print is said by our own messages.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")  # else cameras open slowly on Windows
 os.environ.setdefault("QT_LOGGING_RULES", "*.debug=false;default.warning=false")  # Qt's notes on fonts

@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from realtime.cameras import list_cameras
 from realtime.command import run_command, stop_on_signals
 from realtime.config import CamConfig, parse_size
 from realtime.demo import DemoScene
@@ -21,7 +22,7 @@ from realtime.pipeline import Pipeline
 from realtime.sinks.recorder import Recorder
 from realtime.sinks.web import Page
 from realtime.sinks.window import Window, screen_available
-from realtime.sources import open_source
+from realtime.sources import measure_camera, open_source
 from realtime.styles import find_style, markdown_table, shipped_styles, summary
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -32,7 +33,9 @@ SizeOption = Annotated[str, typer.Option(help="Asked of the camera; larger frame
 def run(
     context: typer.Context,
     style: Annotated[str, typer.Option(help="A .onnx file, or the name of a shipped style.")] = CamConfig.style,
-    source: Annotated[str, typer.Option(help="auto, demo, a camera's number, a file or a URL.")] = CamConfig.source,
+    source: Annotated[
+        str, typer.Option(help="auto, demo, a camera's number or name, a video, a picture or a folder of them, a URL.")
+    ] = CamConfig.source,
     size: SizeOption = "640x480",
     frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="No window, no page; a file loses no frame.")] = False,
@@ -59,6 +62,20 @@ def run(
             pipeline.run(stop, config.frames)
         finally:
             typer.echo(pipeline.statistics.line())
+
+
+@app.command()
+def devices(size: SizeOption = "640x480") -> None:
+    """List the cameras: number, name, and the size and speed that each really gives."""
+    size_wh, stop = parse_size(size), stop_on_signals()
+    cameras = list_cameras()
+    if not cameras:
+        typer.echo("No camera was found. Is it plugged in, and may this program use it?")
+    for camera in cameras:
+        given = measure_camera(camera.index, size_wh, stop)
+        if stop.is_set():
+            return
+        typer.echo(f"{camera.index:<3}{camera.name:<34}{given}")
 
 
 @app.command()

@@ -23,7 +23,7 @@ class CamConfig:
     style: str = "wave"
     """Path of an exported style, or the name of a shipped one."""
     source: str = "auto"
-    """`auto`, `demo`, a camera's number, a video file, or a URL."""
+    """`auto`, `demo`, a camera by number, name or device file, a video, a picture, a folder of pictures, or a URL."""
     size_wh: Size = (640, 480)
     """A camera is asked for this; larger frames are scaled down to fit, keeping their shape."""
     frames: int | None = None

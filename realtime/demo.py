@@ -26,7 +26,8 @@ class DemoScene:
     """An endless clip at 30 frames per second; picture number i is a function of the size and i alone."""
 
     fps = 30.0
-    live = False
+    codec = ""
+    live = detachable = False
     length = 0
 
     def __init__(self, size_wh: Size) -> None:

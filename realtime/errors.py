@@ -20,7 +20,7 @@ class StyleError(NstError):
 
 
 class CameraError(NstError):
-    """A source that had opened stopped delivering frames."""
+    """A source that had opened broke off, and opening it again does not help."""
 
 
 class SinkError(NstError):

@@ -44,6 +44,13 @@ class FrameSource(Protocol):
     def ended(self) -> bool:
         """True when no frame will come any more."""
 
+    @property
+    def notice(self) -> str:
+        """What to tell a viewer while no new picture comes but the source still tries for one; empty when one does.
+
+        The last picture is held meanwhile; that is the pipeline's part, like showing this on the window alone.
+        """
+
     def pause(self, paused: bool) -> None:
         """Hold a clip, or let it go on. A camera cannot be held: what it shows meanwhile is dropped."""
 

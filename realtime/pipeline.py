@@ -112,6 +112,7 @@ class Pipeline:
         self._paused = self._mirrored = self._help_shown = False
         self._hud_shown = True
         self._notice, self._notice_until_s = "", 0.0
+        self._waiting = ""
         self._stop = threading.Event()
 
     def add_sink(self, sink: FrameSink) -> None:
@@ -125,14 +126,17 @@ class Pipeline:
     def run(self, stop: threading.Event, frames: int | None = None) -> Statistics:
         """Run until the source ends, `stop` is set, the user quits or `frames` are done; close source and sinks.
 
+        While a source has no new picture for now, the sinks get the last one again and again.
+
         Raises:
-            CameraError: The source stopped delivering.
+            CameraError: The source broke off for good.
             SinkError: The last sink broke.
         """
         self._stop = stop
         last: Frame | None = None
         try:
             while not stop.is_set() and (frames is None or self.statistics.stylized < frames):
+                self._look_at_source()
                 if self._paused:
                     if last:
                         self._write(last)
@@ -145,6 +149,8 @@ class Pipeline:
                         self.statistics.count(frame)
                     elif self._source.ended:
                         break
+                    elif self._waiting and last:
+                        self._write(last)
                 for command in [c for controls in self._controls for c in controls.commands()]:
                     self._apply(command)
         finally:
@@ -165,7 +171,16 @@ class Pipeline:
             lines.append(f"{stats.fps_now:.0f} fps   {times}")
         if time.monotonic() < self._notice_until_s:
             lines.append(self._notice)
+        if waiting := self._source.notice:
+            lines.append(waiting)
         return draw_hud(pixels, lines, help_shown=self._help_shown)
+
+    def _look_at_source(self) -> None:
+        """Say when the source begins or ceases to wait for a picture."""
+        waiting = self._source.notice
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._say(waiting or f"{self._source.name} is back.")
 
     def _stylize(self, frame: Frame) -> Frame:
         pixels = self._engine.stylize(frame.pixels)

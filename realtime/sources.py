@@ -1,82 +1,39 @@
-"""Cameras, video files and URLs as frame sources."""
+"""Cameras, video files, pictures and URLs as frame sources."""
 
 from __future__ import annotations
 
-import sys
+import os
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-import cv2
 import numpy as np
 
+from realtime.cameras import camera_list, find_camera, list_cameras
+from realtime.clips import OPEN_LIMIT_S, PICTURE_SUFFIXES, Capture, Clip, Pictures
 from realtime.config import Size
 from realtime.demo import DemoScene
-from realtime.errors import CameraError, ConfigError
+from realtime.errors import CameraError, ConfigError, NstError
 from realtime.frames import Frame, FrameSource, LatestFrame, Pixels
 
-OPEN_LIMIT_S = 10.0
-"""A source that has not delivered a frame by then is given up."""
-READ_LIMIT_S = 5.0
-"""A network stream that is silent for this long has ended."""
-CAMERAS_TRIED = 4
+STALLED_S = 1.5
+"""A live source without a new picture for this long is held; one that repeats its picture that long has frozen."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+"""Before what broke off is opened again; doubled each time that no new picture came of it."""
+MEASURED_S = 1.5
+"""How long the pictures of a camera are counted for its real rate."""
 BROKEN_OFF = 0.9
-"""A file that gives less than this part of the frames that it announces is called damaged."""
-
-
-class Clip(Protocol):
-    """Pictures one after the other. The smallest thing that a source wraps."""
-
-    fps: float
-    live: bool
-    """True for a camera: it gives pictures by its own clock, and its end is a failure. Else it is asked for them."""
-    length: int
-    """Pictures that it announces, roughly; 0 when unknown."""
-
-    def read(self) -> Pixels | None:
-        """Return the next picture, None at the end."""
-
-    def close(self) -> None:
-        """Release what is held. Safe to call twice."""
-
-
-class Capture:
-    """A camera, file or URL read by OpenCV, as a clip."""
-
-    def __init__(self, target: int | str, size_wh: Size | None = None) -> None:
-        """Open; a camera is asked for a size. Raises OSError when it does not open."""
-        if isinstance(target, int):
-            self._capture = cv2.VideoCapture(target)
-            if size_wh:
-                self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, size_wh[0])
-                self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size_wh[1])
-        else:
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(1000 * OPEN_LIMIT_S)]
-            limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1000 * READ_LIMIT_S)]
-            self._capture = cv2.VideoCapture(target, cv2.CAP_FFMPEG, limits)
-        if not self._capture.isOpened():
-            raise OSError(f"{target} does not open")
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 1 <= fps <= 240 else 30.0
-        self.length = 0 if isinstance(target, int) else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        self.live = self.length == 0
-
-    def read(self) -> Pixels | None:
-        """Return the next picture, None at the end or when it cannot be decoded."""
-        ok, pixels = self._capture.read()
-        return np.asarray(pixels, np.uint8) if ok and pixels is not None and pixels.size else None
-
-    def close(self) -> None:
-        """Release the device or file."""
-        self._capture.release()
+"""A clip that gives less than this part of the frames that it announces has broken off."""
 
 
 class LosslessSource:
     """Every picture of a clip, each when it is asked for."""
 
     live = False
+    notice = ""
 
     def __init__(self, name: str, clip: Clip) -> None:
         self.name, self.fps, self._clip = name, clip.fps, clip
@@ -89,7 +46,7 @@ class LosslessSource:
         if pixels is None:
             if not self.ended:
                 self.ended = True
-                _check_end(self.name, self._clip, self.frames_read)
+                _check_whole(self.name, self._clip, self.frames_read)
             return None
         frame = Frame(pixels, self.frames_read, time.monotonic())
         self.frames_read += 1
@@ -107,19 +64,26 @@ class LosslessSource:
 class LiveSource:
     """A clip read by a thread of its own into one slot: the newest frame wins, delay never builds up.
 
-    A camera's pictures are taken as they come, other clips are played at their own rate.
+    A camera's pictures are taken as they come, other clips are played at their own rate. A camera or URL that breaks
+    off, or whose picture freezes, is opened again, with pauses that grow until a new picture comes. A recording behind
+    a URL goes on where it broke off. A camera's pictures always differ, if only by noise; so a camera, or live URL,
+    has frozen when they do not.
     """
 
     live = True
 
     def __init__(self, name: str, open_clip: Callable[[], Clip]) -> None:
-        """Start reading; `open_clip` runs in the thread."""
+        """Start reading; `open_clip` runs in the thread, each time that the clip is opened."""
         self.name, self.fps = name, 30.0
         self.frames_read = 0
+        self.format = ""
+        """Of the first picture that came: `640x480 MJPG`."""
         self._slot = LatestFrame()
         self._stop, self._held = threading.Event(), threading.Event()
         self._opened = threading.Event()
         self._open_error: Exception | None = None
+        self._latest: Pixels | None = None
+        self._renewed_s: float | None = time.monotonic()  # when the last new picture came; None once it broke off
         self._thread = threading.Thread(target=self._work, args=(open_clip,), name=f"source {name}", daemon=True)
         self._thread.start()
 
@@ -142,6 +106,14 @@ class LiveSource:
         """True when no frame will come any more."""
         return self._slot.drained
 
+    @property
+    def notice(self) -> str:
+        """Say that no new picture comes; empty when all is well."""
+        renewed_s = self._renewed_s
+        if renewed_s is not None and time.monotonic() - renewed_s < STALLED_S:
+            return ""
+        return f"Waiting for {self.name}: no new picture."
+
     def pause(self, paused: bool) -> None:
         """Hold a clip, or let it go on; a camera is read on, so that it stays fresh."""
         if paused:
@@ -150,23 +122,17 @@ class LiveSource:
             self._held.clear()
 
     def close(self) -> None:
-        """Stop the thread, which releases the clip."""
-        self._stop.set()
-        self._slot.close()
-        self._thread.join(1.0)
+        """Stop the thread, which releases the clip; one that hangs in a driver is waited for only once."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._slot.close()
+            self._thread.join(1.0)
 
     def _work(self, open_clip: Callable[[], Clip]) -> None:
         failure: Exception | None = None
         try:
-            clip = open_clip()
-            self.fps = clip.fps
-            try:
-                self._play(clip)
-                if not self._stop.is_set():
-                    _check_end(self.name, clip, self.frames_read)
-            finally:
-                clip.close()
-        except (CameraError, OSError) as error:
+            self._follow(open_clip)
+        except (NstError, OSError) as error:
             failure = error
         except Exception as error:  # drivers and OpenCV raise what they like
             failure = CameraError(f"{self.name}: broke while reading ({error}).")
@@ -175,31 +141,84 @@ class LiveSource:
         self._opened.set()
         self._slot.close(failure)
 
-    def _play(self, clip: Clip) -> None:
-        due_s = time.monotonic()
+    def _follow(self, open_clip: Callable[[], Clip]) -> None:
+        """Play the clip to its end, and open it again while there is hope. Raises CameraError when there is none."""
+        pause_s = FIRST_PAUSE_S
+        while not self._stop.is_set():
+            known, frozen = self.frames_read, False
+            try:
+                clip = open_clip()
+            except (NstError, OSError):
+                if not known:
+                    raise
+            else:
+                try:
+                    self._catch_up(clip)
+                    frozen = self._play(clip, max(STALLED_S, pause_s))
+                finally:
+                    clip.close()
+                if self._stop.is_set() or self._over(clip, known):
+                    return
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S) if self._renewed_s is None else FIRST_PAUSE_S
+            self._renewed_s = None
+            self._stop.wait(FIRST_PAUSE_S if frozen else pause_s)
+
+    def _catch_up(self, clip: Clip) -> None:
+        """Pass over what was shown before a recording broke off."""
+        for _ in range(0 if clip.live else self.frames_read):
+            if self._stop.is_set() or clip.read() is None:
+                return
+
+    def _play(self, clip: Clip, patience_s: float) -> bool:
+        """Play until the clip ends: False; or, if it is live, its picture has not changed for `patience_s`: True."""
+        self.fps = clip.fps
+        due_s = changed_s = time.monotonic()
         while not self._stop.is_set():
             if self._held.is_set() and not clip.live:
                 self._stop.wait(0.02)
-                due_s = time.monotonic()
+                due_s = self._renewed_s = time.monotonic()
                 continue
             pixels = clip.read()
             if pixels is None:
-                return
-            self._slot.put(Frame(pixels, self.frames_read, time.monotonic()))
+                return False
+            now_s = time.monotonic()
+            if not clip.live or self._latest is None or not np.array_equal(pixels, self._latest):
+                self._renewed_s = changed_s = now_s
+            elif now_s - changed_s > patience_s:
+                return True
+            if not self.frames_read:
+                self.format = f"{pixels.shape[1]}x{pixels.shape[0]} {clip.codec}".rstrip()
+            self._latest = pixels
+            self._slot.put(Frame(pixels, self.frames_read, now_s))
             self.frames_read += 1
             self._opened.set()
             if not clip.live:
                 due_s += 1 / clip.fps
                 self._stop.wait(max(0.0, due_s - time.monotonic()))
+        return False
+
+    def _over(self, clip: Clip, known: int) -> bool:
+        """Return whether a clip that ended, or froze, is finished with; `known` frames were read before it was opened.
+
+        Raises:
+            CameraError: It is damaged: a file that broke off, or a recording behind a URL, twice at the same place.
+        """
+        if clip.live:
+            return not self.frames_read
+        if clip.detachable and known < self.frames_read < BROKEN_OFF * clip.length:
+            return False
+        _check_whole(self.name, clip, self.frames_read)
+        return True
 
 
 def open_source(
     source: str, size_wh: Size, *, watched: bool, stop: threading.Event, say: Callable[[str], None]
 ) -> FrameSource:
-    """Open what `--source` names, and wait for its first frame.
+    """Open what `--source` names, wait for its first frame, and say in which format it came.
 
     Args:
-        source: `auto`, `demo`, a camera's number, a file or a URL.
+        source: `auto`, `demo`, a URL, a video or picture file, a folder of pictures, or a camera's number, device file
+            or part of its name.
         size_wh: Asked of a camera and drawn by the demo.
         watched: Someone looks on: files and the demo play at their own rate; else frame by frame, losing none.
         stop: Ends the waiting when set.
@@ -209,9 +228,9 @@ def open_source(
         ConfigError: There is no such source, or it delivers no frame.
     """
     if source == "auto":
-        for index in _camera_indices():
+        for camera in list_cameras():
             try:
-                return _open_camera(index, size_wh, stop)
+                return _open_capture(f"camera {camera.index}", partial(Capture, camera.index, size_wh), stop, say)
             except OSError:
                 continue
         say("No camera delivers frames: playing the demo scene. Choose another with --source.")
@@ -220,40 +239,73 @@ def open_source(
         if not watched:
             return LosslessSource("demo", DemoScene(size_wh))
         return _open_live("demo", lambda: DemoScene(size_wh), stop)
+    if "://" in source:
+        try:
+            return _open_capture(_without_secrets(source), partial(Capture, source), stop, say)
+        except OSError as error:
+            raise ConfigError(f"--source {source}: no such stream, or it delivers no frames.") from error
+    if not source.isdecimal() and (os.path.isfile(source) or os.path.isdir(source)):
+        return _open_path(Path(source), watched, stop, say)
     try:
         if source.isdecimal():
-            return _open_camera(int(source), size_wh, stop)
-        if "://" in source:
-            return _open_live(source, lambda: Capture(source), stop)
+            return _open_capture(f"camera {source}", partial(Capture, int(source), size_wh), stop, say)
+        name = find_camera(source).name
+        return _open_capture(name, lambda: Capture(find_camera(source).index, size_wh), stop, say)
     except OSError as error:
-        kind = "camera" if source.isdecimal() else "stream"
-        raise ConfigError(f"--source {source}: no such {kind}, or it delivers no frames.") from error
-    return _open_file(Path(source), watched, stop)
+        raise ConfigError(f"--source {source}: no such camera, or it delivers no frames. {camera_list()}") from error
 
 
-def _open_file(path: Path, watched: bool, stop: threading.Event) -> FrameSource:
+def measure_camera(index: int, size_wh: Size, stop: threading.Event) -> str:
+    """Return what a camera really gives, `640x480 MJPG, 29.8 fps`, or that it gives nothing.
+
+    Takes `OPEN_LIMIT_S` and `MEASURED_S` at most, less when `stop` is set.
+    """
     try:
-        if not path.is_file():
-            raise FileNotFoundError
-        target = str(path.absolute())  # a bare name like 12:30.mkv looks like a URL to FFmpeg
+        source = _open_live(f"camera {index}", partial(Capture, index, size_wh), stop)
+    except OSError:
+        return "delivers no frames. Is another program using it?"
+    first = last = source.read(0)
+    until_s = time.monotonic() + MEASURED_S
+    while time.monotonic() < until_s and not stop.is_set():
+        last = source.read(0.1) or last
+    source.close()
+    if not first or not last or first is last:
+        return f"{source.format}, but no second picture. Is its cable in order?"
+    return f"{source.format}, {(last.index - first.index) / (last.captured_s - first.captured_s):.1f} fps"
+
+
+def _open_path(path: Path, watched: bool, stop: threading.Event, say: Callable[[str], None]) -> FrameSource:
+    kind = "picture" if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES else "video frames"
+    target = str(path.absolute())  # a bare name like 12:30.mkv looks like a URL to FFmpeg
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+        if path.is_dir() and not pictures:
+            raise ConfigError(f"--source {path}: no picture in this folder ({', '.join(sorted(PICTURE_SUFFIXES))}).")
+        name = path.absolute().name
+        if pictures and watched:
+            return _open_live(name, lambda: Pictures(pictures, say, endless=True), stop)
+        if pictures:
+            return LosslessSource(name, Pictures(pictures, say, endless=False))
         if watched:
-            return _open_live(path.name, lambda: Capture(target), stop)
+            return _open_capture(name, partial(Capture, target), stop, say)
         probe = Capture(target)
         empty = probe.read() is None
         probe.close()
         if empty:
             raise OSError(f"{path} has no frame")
-        return LosslessSource(path.name, Capture(target))
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"--source {path}: no such file. Use auto, demo, a camera's number, a video file or a URL."
-        ) from error
+        return LosslessSource(name, Capture(target))
     except OSError as error:
-        raise ConfigError(f"--source {path}: no video frames in this file that can be decoded.") from error
+        raise ConfigError(f"--source {path}: no {kind} that can be decoded.") from error
 
 
-def _open_camera(index: int, size_wh: Size, stop: threading.Event) -> LiveSource:
-    return _open_live(f"camera {index}", lambda: Capture(index, size_wh), stop)
+def _open_capture(
+    name: str, open_clip: Callable[[], Clip], stop: threading.Event, say: Callable[[str], None]
+) -> LiveSource:
+    source = _open_live(name, open_clip, stop)
+    if source.format:
+        say(f"{name}: {source.format}, {source.fps:.4g} fps announced")
+    return source
 
 
 def _open_live(name: str, open_clip: Callable[[], Clip], stop: threading.Event) -> LiveSource:
@@ -262,17 +314,12 @@ def _open_live(name: str, open_clip: Callable[[], Clip], stop: threading.Event) 
     return source
 
 
-def _check_end(name: str, clip: Clip, frames_read: int) -> None:
+def _check_whole(name: str, clip: Clip, frames_read: int) -> None:
     """Raise CameraError if a clip should not have ended here."""
-    if clip.live:
-        raise CameraError(f"{name}: no more frames after {frames_read}. Is it still there?")
     if frames_read < BROKEN_OFF * clip.length:
         raise CameraError(f"{name}: broke off after {frames_read} of about {clip.length} frames. Is it damaged?")
 
 
-def _camera_indices() -> Iterator[int]:
-    if sys.platform == "linux":
-        names = (p.name.removeprefix("video") for p in Path("/dev").glob("video*"))
-        yield from sorted(int(n) for n in names if n.isdecimal())
-    else:
-        yield from range(CAMERAS_TRIED)
+def _without_secrets(url: str) -> str:
+    """Return an address without user, password and query: the window, which others may see, names it."""
+    return re.sub(r"(?<=://)[^/]*@|\?.*", "", url)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+from tests.network_camera import NetworkCamera
 
 ROOT = Path(__file__).resolve().parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -78,6 +81,23 @@ def style_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture = np.stack([128 + 100 * np.sin((x + y) / 5), 90 + 60 * np.sin(y / 7), 200 - x], axis=2)
     cv2.imwrite(str(path), picture.clip(0, 255).astype(np.uint8))
     return path
+
+
+@pytest.fixture
+def network_camera() -> Iterator[NetworkCamera]:
+    """A network camera on the loopback."""
+    camera = NetworkCamera()
+    yield camera
+    camera.stop()
+
+
+def wait_until(condition: Callable[[], object], limit_s: float) -> float:
+    """Wait until a condition holds, and return for how long, in seconds; it must hold within `limit_s`."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < limit_s, "waited in vain"
+        time.sleep(0.01)
+    return time.monotonic() - started
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -6,13 +6,14 @@ import functools
 import http.server
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -22,7 +23,8 @@ from onnx import TensorProto, helper
 
 from realtime.contract import StyleMetadata
 from realtime.styles import shipped_styles
-from tests.conftest import Run, assert_one_line, count_frames
+from tests.conftest import Run, assert_one_line, count_frames, wait_until
+from tests.network_camera import NetworkCamera
 
 NST_CAM = str(Path(sys.executable).with_name("nst-cam"))
 TOTALS = re.compile(
@@ -99,51 +101,6 @@ def test_a_signal_ends_within_two_seconds_and_leaves_a_playable_recording(tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
 
 
-class NetworkCamera(http.server.ThreadingHTTPServer):
-    """Serves numbered pictures as MJPEG, 25 a second, until it is killed."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.killed = threading.Event()
-        super().__init__(("127.0.0.1", 0), NetworkCameraHandler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def kill(self) -> None:
-        self.killed.set()
-        self.shutdown()
-        self.server_close()
-
-
-class NetworkCameraHandler(http.server.BaseHTTPRequestHandler):
-    server: NetworkCamera
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
-        self.end_headers()
-        for i in range(10_000):
-            if self.server.killed.wait(0.04):
-                break
-            jpeg = cv2.imencode(".jpg", np.full((120, 160, 3), i % 256, np.uint8))[1].tobytes()
-            head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-            try:
-                self.wfile.write(head.encode() + jpeg + b"\r\n")
-            except OSError:
-                break
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def network_camera() -> Iterator[NetworkCamera]:
-    camera = NetworkCamera()
-    yield camera
-    if not camera.killed.is_set():
-        camera.kill()
-
-
 def test_a_full_disk_ends_the_recording_with_a_message(clip: Path, tmp_path: Path):
     limit = 60_000  # bytes a file may have
     command = [NST_CAM, "--source", "demo", "--headless", "--frames", "60", "--record", "out.mkv"]
@@ -170,28 +127,87 @@ def test_a_video_behind_a_url_plays_at_its_own_rate(run: Run, clip: Path):
     assert totals(done.stdout)[0] == 24 and totals(done.stdout)[1] > 12
 
 
+@pytest.mark.parametrize(("halves", "code"), [(1, 0), (99, 1)])
+def test_a_video_behind_a_url_that_breaks_off_goes_on_where_it_was(run: Run, clip: Path, halves: int, code: int):
+    whole, requests = clip.read_bytes(), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(whole)))
+            self.end_headers()
+            self.wfile.write(whole[: len(whole) // 2] if len(requests) <= halves else whole)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        done = run("nst-cam", "--source", f"http://127.0.0.1:{server.server_port}/clip.mkv", "--headless")
+        server.shutdown()
+    assert len(requests) == 2
+    assert "Waiting for http://127.0.0.1" in done.stderr
+    if code:
+        assert_one_line(done, 1, "broke off")
+    else:
+        assert done.returncode == 0, done.stderr
+        assert totals(done.stdout)[0] == 24
+
+
 def test_a_network_camera_is_painted_live(run: Run, network_camera: NetworkCamera):
-    url = f"http://127.0.0.1:{network_camera.server_port}/stream.mjpg"
-    done = run("nst-cam", "--source", url, "--headless", "--frames", 20)
+    done = run("nst-cam", "--source", network_camera.url, "--headless", "--frames", 20)
     assert done.returncode == 0, done.stderr
+    assert f"{network_camera.url}: 160x120 MJPG, 25 fps announced" in done.stderr
     read, stylized, dropped, _ = totals(done.stdout)
     assert stylized == 20 and read == stylized + dropped
 
 
-def test_a_network_camera_killed_in_mid_stream_ends_with_a_message(network_camera: NetworkCamera, tmp_path: Path):
-    url = f"http://127.0.0.1:{network_camera.server_port}/stream.mjpg"
-    command = [NST_CAM, "--source", url, "--headless", "--record", "out.mkv"]
+def follow(stream: IO[str], lines: list[str]) -> None:
+    threading.Thread(target=lambda: lines.extend(stream), daemon=True).start()
+
+
+def test_a_network_camera_that_goes_away_is_waited_for(network_camera: NetworkCamera, tmp_path: Path):
+    command = [NST_CAM, "--source", network_camera.url, "--headless", "--frames", "60", "--record", "out.mkv"]
+    errors: list[str] = []
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("*.mkv")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(1)
-        network_camera.kill()
-        output, errors = process.communicate(timeout=15)
-    done = subprocess.CompletedProcess(command, process.returncode, output, errors)
-    assert_one_line(done, 1, url, "no more frames")
-    assert totals(output)[1] > 5
-    assert count_frames(tmp_path / "out.mkv") > 5
+        assert process.stdout and process.stderr
+        follow(process.stderr, errors)
+        wait_until(lambda: list(tmp_path.glob("*.mkv")), 60)
+        time.sleep(0.4)
+        network_camera.stop()
+        wait_until(lambda: f"Waiting for {network_camera.url}: no new picture.\n" in errors, 2)
+        network_camera.start()
+        wait_until(lambda: f"{network_camera.url} is back.\n" in errors, 4)
+        output = process.stdout.read()
+    assert process.returncode == 0, errors
+    read, stylized, dropped, _ = totals(output)
+    assert stylized == 60 and read == stylized + dropped
+    assert count_frames(tmp_path / "out.mkv") > 40
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_signal_ends_the_waiting_for_a_camera(network_camera: NetworkCamera, tmp_path: Path, hangs: bool):
+    command = [NST_CAM, "--source", network_camera.url, "--headless", "--record", "out.mkv"]
+    errors: list[str] = []
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        follow(process.stderr, errors)
+        wait_until(lambda: list(tmp_path.glob("*.mkv")), 60)
+        time.sleep(0.4)
+        network_camera.stop()
+        if hangs:  # it takes the next call, and then says nothing
+            network_camera.silent.set()
+            network_camera.start()
+        wait_until(lambda: any(line.startswith("Waiting") for line in errors), 2)
+        time.sleep(0.8)
+        process.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        output = process.stdout.read()
+        process.wait(5)
+        assert time.monotonic() - sent < 2
+    assert process.returncode == 0 and not [line for line in errors if "Traceback" in line or "error" in line]
+    assert count_frames(tmp_path / "out.mkv") == totals(output)[3] > 0
 
 
 def broken_style(kind: str, folder: Path) -> str:
@@ -256,11 +272,17 @@ def test_broken_styles(run: Run, tmp_path: Path, kind: str, words: list[str]):
         (["--style", "qqq"], ["qqq: no such style", "Shipped: ", "wave"]),
         (["--style", "nowhere/wave.onnx"], ["nowhere/wave.onnx: no such style", "wave"]),
         (["--source", "nowhere.mp4"], ["nowhere.mp4: no such file"]),
-        (["--source", "77"], ["--source 77: no such camera"]),
+        (["--source", "77"], ["--source 77: no such camera", "amera"]),
+        (["--source", "brio"], ["--source brio: no such file, and no such camera", "amera"]),
+        (["--source", "/dev/video77"], ["--source /dev/video77: no such file, and no such camera"]),
         (["--source", "http://127.0.0.1:9/x.mjpg"], ["http://127.0.0.1:9/x.mjpg: no such stream"]),
         (["--source", "text.mkv"], ["text.mkv", "no video frames"]),
         (["--source", "empty.mkv"], ["empty.mkv", "no video frames"]),
-        (["--source", "."], ["no such file"]),
+        (["--source", "."], ["--source .: no picture that can be decoded"]),
+        (["--source", "folder.mkv"], ["--source folder.mkv: no picture in this folder", ".png"]),
+        (["--source", "text.png"], ["text.png: no picture that can be decoded"]),
+        (["--source", "x" * 300], ["no such file"]),
+        (["--source", ""], ["no such file"]),
         (["--size", "big"], ["--size big", "640x480"]),
         (["--size", "9x9"], ["--size 9x9"]),
         (["--frames", "0"], ["--frames 0"]),
@@ -273,13 +295,29 @@ def test_broken_styles(run: Run, tmp_path: Path, kind: str, words: list[str]):
     ],
 )
 def test_mistyped(run: Run, tmp_path: Path, options: list[str], words: list[str]):
-    (tmp_path / "text.mkv").write_text("no video " * 100)
+    for name in ("text.mkv", "text.png"):
+        (tmp_path / name).write_text("no video " * 100)
     for name in ("empty.mkv", "taken.mkv", "left.part.mkv"):
         (tmp_path / name).touch()
     (tmp_path / "folder.mkv").mkdir()
     defaults = {"--source": "demo", "--frames": "1"}
     rest = [part for name, value in defaults.items() if name not in options for part in (name, value)]
     assert_one_line(run("nst-cam", "--headless", *options, *rest), 2, *words)
+
+
+def test_devices_are_listed_or_said_to_be_missing(run: Run):
+    done = run("nst-cam", "devices")
+    assert done.returncode == 0, done.stderr
+    if not list(Path("/dev").glob("video*")):
+        assert done.stdout.startswith("No camera was found.")
+
+
+def test_a_folder_of_pictures_is_painted_one_frame_each(run: Run, photos: Path, tmp_path: Path):
+    album = shutil.copytree(photos / "roll0", tmp_path / "album")
+    (album / "broken.jpg").write_bytes(b"no picture")
+    done = run("nst-cam", "--source", "album", "--headless", "--record", "out.mkv")
+    assert done.returncode == 0 and "broken.jpg: left out" in done.stderr
+    assert totals(done.stdout) == (4, 4, 0, 4) and count_frames(tmp_path / "out.mkv") == 4
 
 
 def test_an_unknown_option_is_usage(run: Run):

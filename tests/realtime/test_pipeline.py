@@ -21,6 +21,7 @@ class Numbers:
 
     def __init__(self, count: int, fps: float = 100.0, live: bool = False) -> None:
         self.count, self.fps, self.live, self.length = count, fps, live, 0
+        self.codec, self.detachable = "", live
         self.given, self.closed = 0, False
 
     def read(self):
@@ -124,15 +125,44 @@ def test_stop_ends_a_camera_that_hangs(engine: Engine):
     assert time.monotonic() - started < 2
 
 
-def test_a_camera_that_goes_away_is_an_error_after_its_last_frame(engine: Engine):
+def test_a_camera_that_goes_away_is_held_on_all_sinks_until_it_is_back(engine: Engine):
     source = LiveSource("camera 7", lambda: SlowNumbers(3, live=True))
-    sink = Kept()
-    loop = pipeline(source, engine)
+    said: list[str] = []
+    sink, noticed = Kept(), []
+    loop = pipeline(source, engine, said=said)
+    plain_write = sink.write
+
+    def write(frame: Frame) -> None:
+        plain_write(frame)
+        noticed.append(not np.array_equal(loop.overlay(frame.pixels), frame.pixels))
+
+    sink.write = write  # type: ignore[method-assign]
     loop.add_sink(sink)
-    with pytest.raises(CameraError, match="camera 7"):
-        loop.run(threading.Event())
-    assert sink.closed and sink.frames[-1].index == 2
-    assert loop.statistics.read == 3
+    loop.add_controls(Script([Command(Action.HUD)]))
+    totals = loop.run(threading.Event(), frames=5)
+    held = [i for i, frame in enumerate(sink.frames) if frame.index == 2][1:]
+    assert len(held) > 3 and sink.frames[-1].index == 4
+    told = [i for i, there in enumerate(noticed) if there and i]  # on the first, the figures are still shown
+    assert set(told) <= set(held) and len(told) >= len(held) - 1
+    for i in held:
+        np.testing.assert_array_equal(sink.frames[i].pixels, sink.frames[held[0] - 1].pixels)
+    assert said == ["Waiting for camera 7: no new picture.", "camera 7 is back."]
+    assert totals.stylized == 5 and totals.read >= 5
+
+
+def test_quit_and_stop_work_while_a_camera_is_waited_for(engine: Engine):
+    for way in ("key", "signal"):
+        source = LiveSource("camera 7", lambda: SlowNumbers(2, live=True))
+        stop = threading.Event()
+        loop = pipeline(source, engine)
+        if way == "signal":
+            threading.Timer(0.6, stop.set).start()
+        else:
+            loop.add_controls(Script(*[[]] * 12, [Command(Action.QUIT)]))
+        started = time.monotonic()
+        totals = loop.run(stop)
+        assert time.monotonic() - started < 2
+        assert totals.stylized <= totals.read
 
 
 def test_an_engine_that_breaks_ends_the_run_and_closes_everything(engine: Engine):

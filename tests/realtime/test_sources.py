@@ -1,13 +1,18 @@
 import threading
+import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from cv2_enumerate_cameras.camera_info import CameraInfo
 
-from realtime import sources
+from realtime import cameras, cli, clips, sources
 from realtime.demo import DemoScene
 from realtime.errors import CameraError, ConfigError
-from realtime.sources import open_source
+from realtime.sources import LiveSource, open_source
+from tests.conftest import wait_until
+from tests.network_camera import NetworkCamera
 
 
 def opened(source: object, watched: bool = False, said: list[str] | None = None):
@@ -64,14 +69,182 @@ def test_a_file_whose_name_looks_like_an_address(clip: Path, tmp_path: Path, mon
     assert opened("12:30.mkv").read(1) is not None
 
 
-@pytest.mark.parametrize("source", ["nowhere.mkv", "98", "http://127.0.0.1:9/stream"])
+@pytest.mark.parametrize("source", ["nowhere.mkv", "98", "http://127.0.0.1:9/stream", "/dev/video98", "no such name"])
 def test_no_such_source(source: str):
     with pytest.raises(ConfigError, match=source):
         opened(source)
 
 
+def test_a_stream_that_stops_is_noticed_and_opened_again(network_camera: NetworkCamera):
+    said: list[str] = []
+    source = opened(network_camera.url, said=said)
+    assert said == [f"{network_camera.url}: 160x120 MJPG, 25 fps announced"]
+    assert source.notice == ""
+    network_camera.stop()
+    wait_until(lambda: source.notice == f"Waiting for {network_camera.url}: no new picture.", 2)
+    while source.read(0) is not None:
+        pass
+    known = source.frames_read
+    assert source.read(0.3) is None and not source.ended
+    network_camera.start()
+    wait_until(lambda: not source.notice, 4)
+    frame = source.read(1)
+    assert frame is not None and frame.index >= known
+    source.close()
+
+
+def test_a_stream_that_falls_silent_is_noticed(network_camera: NetworkCamera):
+    source = opened(network_camera.url)
+    network_camera.silent.set()
+    wait_until(lambda: source.notice, 2)
+    network_camera.silent.clear()
+    wait_until(lambda: not source.notice, 1)
+    source.close()
+
+
+def test_a_frozen_stream_is_noticed_and_opened_again_until_it_moves(network_camera: NetworkCamera):
+    source = opened(network_camera.url)
+    wait_until(lambda: source.frames_read > 5, 2)
+    calls = network_camera.calls
+    network_camera.frozen.set()
+    wait_until(lambda: source.notice, 2)
+    wait_until(lambda: network_camera.calls > calls, 2)
+    known = source.frames_read
+    wait_until(lambda: source.frames_read > known + 5, 3)
+    assert source.notice  # it shows the same picture as before, so it is still frozen
+    network_camera.frozen.clear()
+    wait_until(lambda: not source.notice, 1)
+    source.close()
+
+
+class Camera:
+    """Stands for a local camera: 50 pictures a second, all different, until it is unplugged."""
+
+    fps, codec, live, detachable, length = 100.0, "MJPG", True, True, 0
+
+    def __init__(self, plugged: threading.Event) -> None:
+        self._plugged, self._given = plugged, 0
+        if not plugged.is_set():
+            raise OSError("no such device")
+
+    def read(self):
+        time.sleep(0.02)
+        self._given += 1
+        return np.full((12, 16, 3), self._given % 250, np.uint8) if self._plugged.is_set() else None
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_unplugged_camera_is_tried_again_after_pauses_that_grow(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sources, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(sources, "LONGEST_PAUSE_S", 0.4)
+    plugged, tries = threading.Event(), []
+    plugged.set()
+
+    def open_clip() -> Camera:
+        tries.append(time.monotonic())
+        return Camera(plugged)
+
+    source = LiveSource("camera 7", open_clip)
+    source.wait_open(threading.Event())
+    for _ in range(2):  # the pauses start anew once it has been back
+        tries.clear()
+        plugged.clear()
+        wait_until(lambda: source.notice == "Waiting for camera 7: no new picture.", 2)
+        unplugged = time.monotonic()
+        wait_until(lambda: len(tries) == 5, 5)
+        plugged.set()
+        pauses = np.diff([unplugged, *tries])
+        np.testing.assert_array_less([0.05, 0.18, 0.38, 0.38, 0.38], pauses)
+        np.testing.assert_array_less(pauses, [0.3, 0.4, 0.6, 0.6, 0.6])
+        wait_until(lambda: not source.notice, 2)
+    source.close()
+
+
+def test_a_clip_on_hold_waits_for_nothing(clip: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sources, "STALLED_S", 0.1)
+    source = opened(clip, watched=True)
+    source.pause(True)
+    time.sleep(0.3)
+    assert source.notice == ""
+    source.close()
+
+
+def test_a_window_that_others_see_names_no_password(network_camera: NetworkCamera):
+    plain = network_camera.url
+    source = opened(plain.replace("://", "://user:p@ss@") + "?key=secret")
+    network_camera.stop()
+    wait_until(lambda: source.notice, 2)
+    assert source.name == plain and plain in source.notice and "s@" not in source.notice
+    source.close()
+
+
+def test_a_picture_is_shown_steadily_when_watched_and_once_when_not(photos: Path):
+    path = photos / "roll0" / "0.jpg"
+    picture = cv2.imread(str(path))
+    once, steady = opened(path), opened(path, watched=True)
+    frame = once.read(1)
+    assert frame is not None and once.read(1) is None and once.ended
+    np.testing.assert_array_equal(frame.pixels, picture)
+    wait_until(lambda: steady.frames_read > 10, 3)
+    time.sleep(sources.STALLED_S)
+    frame = steady.read(1)
+    assert frame is not None and steady.notice == "" and steady.live and not steady.ended
+    np.testing.assert_array_equal(frame.pixels, picture)
+    once.close()
+    steady.close()
+
+
+def test_a_folder_of_pictures_is_shown_in_order_without_what_is_no_picture(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names = ["b.jpg", "ä.jpg", "a.jpg"]
+    pictures = {name: (photos / "roll0" / f"{2 * i}.jpg").read_bytes() for i, name in enumerate(names)}
+    for name, content in [*pictures.items(), ("0.png", b"broken"), ("empty.jpg", b""), ("notes.txt", b"text")]:
+        (tmp_path / name).write_bytes(content)
+    expected = [cv2.imdecode(np.frombuffer(pictures[name], np.uint8), cv2.IMREAD_COLOR) for name in sorted(names)]
+    said: list[str] = []
+    source = opened(tmp_path, said=said)
+    given = []
+    while (frame := source.read(1)) is not None:
+        given.append(frame.pixels)
+    np.testing.assert_array_equal(given, expected)
+    assert source.ended and source.frames_read == 3
+    assert [line.split(": ")[0] for line in said] == [str(tmp_path / "0.png"), str(tmp_path / "empty.jpg")]
+
+    monkeypatch.setattr(clips, "SLIDE_S", 0.2)
+    told: list[str] = []
+    show = opened(tmp_path, watched=True, said=told)
+    shown = [-1]
+    while len(shown) < 6:
+        frame = show.read(1)
+        assert frame is not None
+        place = next(i for i, picture in enumerate(expected) if np.array_equal(picture, frame.pixels))
+        if place != shown[-1]:
+            shown.append(place)
+    show.close()
+    assert shown[1:] == [0, 1, 2, 0, 1] and told == said
+
+
+@pytest.mark.parametrize("names", [["a.png"], ["a.png", "b.jpg"], []])
+def test_no_picture_that_can_be_decoded(tmp_path: Path, names: list[str]):
+    for name in names:
+        (tmp_path / name).write_bytes(b"no picture")
+    source = tmp_path / "a.png" if len(names) == 1 else tmp_path
+    for watched in (False, True):
+        with pytest.raises(ConfigError, match=f"{source}: no picture"):
+            opened(source, watched)
+
+
+def attached(monkeypatch: pytest.MonkeyPatch, *found: tuple[int, str]) -> None:
+    """Let these cameras be there, by number and name."""
+    infos = [CameraInfo(index, name, f"/dev/video{index}", None, None, 0) for index, name in found]
+    monkeypatch.setattr(cameras, "enumerate_cameras", lambda backend: infos)
+
+
 def test_auto_without_a_camera_says_so_and_plays_the_demo(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("realtime.sources._camera_indices", lambda: iter([97]))
+    attached(monkeypatch, (97, "Broken"))
     said: list[str] = []
     source = opened("auto", said=said)
     assert source.name == "demo" and "No camera" in said[0]
@@ -80,11 +253,100 @@ def test_auto_without_a_camera_says_so_and_plays_the_demo(monkeypatch: pytest.Mo
 
 def test_auto_takes_the_first_camera_that_delivers(monkeypatch: pytest.MonkeyPatch, clip: Path):
     real = sources.Capture
-    monkeypatch.setattr(sources, "_camera_indices", lambda: iter([96, 97, 98]))
+    attached(monkeypatch, (98, "Third"), (96, "First"), (97, "Second"))
     monkeypatch.setattr(sources, "Capture", lambda index, size: real(str(clip)) if index == 97 else real(index))
     source = opened("auto")
     assert source.name == "camera 97" and source.live
     source.close()
+
+
+@pytest.mark.parametrize("wanted", ["brio", "BRIO 4K", "/dev/video4", "link", "4", "Camera"])
+def test_a_camera_is_chosen_by_name_number_or_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wanted: str):
+    attached(monkeypatch, (0, "Camera"), (4, "Logi BRIO 4K"), (6, "Infrared Camera"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "4").mkdir()
+    if wanted == "link":  # as udev makes them, /dev/v4l/by-id/usb-Logi-video-index0
+        (tmp_path / "link").symlink_to("/dev/video4")
+        wanted = str(tmp_path / "link")
+    asked: list[int] = []
+    plugged = threading.Event()
+    plugged.set()
+    monkeypatch.setattr(sources, "Capture", lambda index, size: asked.append(index) or Camera(plugged))
+    said: list[str] = []
+    source = opened(wanted, said=said)
+    assert asked == [0 if wanted == "Camera" else 4]
+    assert said == [f"{source.name}: 16x12 MJPG, 100 fps announced"]
+    source.close()
+
+
+def test_a_name_that_fits_several_cameras_or_none_lists_them(monkeypatch: pytest.MonkeyPatch):
+    attached(monkeypatch, (6, "USB Camera"), (0, "Built-in Camera"), (2, "BRIO"))
+    with pytest.raises(ConfigError, match=r"camera: 2 cameras .*0 \(Built-in Camera\), 6 \(USB Camera\)\. Give"):
+        opened("camera")
+    listed = r"Cameras: 0 \(Built-in Camera\), 2 \(BRIO\), 6 \(USB Camera\)\."
+    for unknown in ("kinect", "/dev/video9", "9"):
+        with pytest.raises(ConfigError, match=f"--source {unknown}: no such .*{listed}"):
+            opened(unknown)
+
+
+def test_a_camera_by_name_is_found_again_under_another_number(monkeypatch: pytest.MonkeyPatch):
+    attached(monkeypatch, (0, "Built-in"), (2, "BRIO"))
+    asked: list[int] = []
+    plugged = threading.Event()
+    plugged.set()
+    monkeypatch.setattr(sources, "Capture", lambda index, size: asked.append(index) or Camera(plugged))
+    source = opened("brio")
+    assert source.name == "BRIO"
+    attached(monkeypatch, (0, "Built-in"))
+    plugged.clear()
+    wait_until(lambda: source.notice, 2)
+    attached(monkeypatch, (0, "Built-in"), (3, "BRIO"))
+    plugged.set()
+    wait_until(lambda: not source.notice, 3)
+    assert asked == [2, 3]
+    source.close()
+
+
+def test_a_camera_is_asked_for_mjpg_before_the_size(monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+
+    class Device:
+        def __init__(self, index: int, backend: int) -> None:
+            assert index == 5
+
+        def set(self, what: int, value: float) -> bool:
+            asked.append(what)
+            return True
+
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def get(self, what: int) -> float:
+            return {cv2.CAP_PROP_FPS: 0.0, cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*"YUYV")}[what]
+
+    monkeypatch.setattr(cv2, "VideoCapture", Device)
+    camera = clips.Capture(5, (1280, 720))
+    assert asked == [cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT]
+    assert (camera.codec, camera.fps, camera.live, camera.detachable) == ("YUYV", 30.0, True, True)
+
+
+def test_devices_are_listed_with_the_rate_that_they_really_have(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    attached(monkeypatch, (2, "BRIO"), (0, "Busy"))
+    plugged = threading.Event()
+    plugged.set()
+
+    def capture(index: int, size: tuple[int, int]) -> Camera:
+        return Camera(plugged if index == 2 else threading.Event())
+
+    monkeypatch.setattr(sources, "Capture", capture)
+    monkeypatch.setattr(cli, "stop_on_signals", threading.Event)
+    cli.devices("160x120")
+    busy, brio = capsys.readouterr().out.splitlines()
+    assert busy.startswith("0  Busy") and "delivers no frames" in busy
+    assert brio.startswith("2  BRIO") and "16x12 MJPG, " in brio
+    assert 30 < float(brio.split()[-2]) <= 50  # it claims 100
 
 
 def test_the_demo_scene_moves_is_textured_and_repeats():

@@ -1,0 +1,128 @@
+"""Pictures one after the other: a camera, file or URL read by OpenCV, or picture files."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from realtime.cameras import BACKEND
+from realtime.config import Size
+from realtime.frames import Pixels
+
+OPEN_LIMIT_S = 10.0
+"""A source that has not delivered a frame by then is given up."""
+READ_LIMIT_S = 5.0
+"""A network stream that is silent for this long has broken off."""
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+PICTURES_FPS = 25.0
+SLIDE_S = 3.0
+"""How long each picture of a folder is shown."""
+
+
+class Clip(Protocol):
+    """Pictures one after the other. The smallest thing that a source wraps."""
+
+    fps: float
+    """Nominal pictures per second."""
+    codec: str
+    """How the pictures come: a FourCC like `MJPG`; empty when that says nothing."""
+    live: bool
+    """True for a camera: it gives pictures by its own clock and has no end. Else it is asked for them."""
+    detachable: bool
+    """True for a camera or a URL: when it breaks off, opening it again may help."""
+    length: int
+    """Pictures that it announces, roughly; 0 when unknown."""
+
+    def read(self) -> Pixels | None:
+        """Return the next picture, None at the end."""
+
+    def close(self) -> None:
+        """Release what is held. Safe to call twice."""
+
+
+class Capture:
+    """A camera, file or URL read by OpenCV, as a clip. A URL that announces no length is live."""
+
+    def __init__(self, target: int | str, size_wh: Size | None = None) -> None:
+        """Open; a camera is asked for MJPG and a size. Raises OSError when it does not open."""
+        if isinstance(target, int):
+            self._capture = cv2.VideoCapture(target, BACKEND)
+            # Before the size: many cameras have their larger sizes, or more than a few pictures a second, in MJPG only.
+            self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+            if size_wh:
+                self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, size_wh[0])
+                self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size_wh[1])
+        else:
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(1000 * OPEN_LIMIT_S)]
+            limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1000 * READ_LIMIT_S)]
+            self._capture = cv2.VideoCapture(target, cv2.CAP_FFMPEG, limits)
+        if not self._capture.isOpened():
+            raise OSError(f"{target} does not open")
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 1 <= fps <= 240 else 30.0
+        fourcc = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+        self.codec = fourcc.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ")
+        self.length = 0 if isinstance(target, int) else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.detachable = isinstance(target, int) or "://" in target
+        self.live = self.detachable and not self.length
+
+    def read(self) -> Pixels | None:
+        """Return the next picture, None at the end or when it cannot be decoded."""
+        ok, pixels = self._capture.read()
+        return np.asarray(pixels, np.uint8) if ok and pixels is not None and pixels.size else None
+
+    def close(self) -> None:
+        """Release the device or file."""
+        self._capture.release()
+
+
+class Pictures:
+    """Picture files as a clip: each once, or each for `SLIDE_S`, round and round."""
+
+    fps = PICTURES_FPS
+    codec = ""
+    live = detachable = False
+    length = 0
+
+    def __init__(self, paths: Sequence[Path], say: Callable[[str], None], *, endless: bool) -> None:
+        """Decode the first. A file that cannot be decoded is left out, which `say` is told.
+
+        Raises:
+            OSError: None can be decoded.
+        """
+        pictures = _decoded(paths, say, endless)
+        first = next(pictures, None)
+        if first is None:
+            raise OSError("none of the pictures can be decoded")
+        self._pictures = itertools.chain([first], pictures)
+
+    def read(self) -> Pixels | None:
+        """Return the picture whose turn it is, as large as in its file; None after the last."""
+        return next(self._pictures, None)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _decoded(paths: Sequence[Path], say: Callable[[str], None], endless: bool) -> Iterator[Pixels]:
+    remaining = list(paths)
+    while remaining:
+        for path in list(remaining):
+            try:
+                pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+            except (OSError, cv2.error):  # unreadable; empty
+                pixels = None
+            if pixels is None:
+                say(f"{path}: left out, no picture that can be decoded.")
+                remaining.remove(path)
+            else:
+                yield from itertools.repeat(
+                    np.asarray(pixels, np.uint8), round(SLIDE_S * PICTURES_FPS) if endless else 1
+                )
+        if not endless:
+            return
