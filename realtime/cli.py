@@ -37,7 +37,9 @@ def run(
     source: Annotated[str, typer.Option(help="auto, demo, a camera's number, a file or a URL.")] = CamConfig.source,
     size: SizeOption = "640x480",
     frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
-    headless: Annotated[bool, typer.Option("--headless", help="No window, no page; a file loses no frame.")] = False,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="No window, no page; a file only recorded loses no frame.")
+    ] = False,
     smoothing: Annotated[bool, typer.Option(help="Steady strokes where nothing moves.")] = CamConfig.smoothing,
     record: Annotated[Path | None, typer.Option(help="Record into this .mkv or .mp4 file.")] = None,
     stream: Annotated[str | None, typer.Option(help="Send to this rtmp, rtsp or udp address.")] = None,

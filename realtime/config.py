@@ -32,7 +32,7 @@ class CamConfig:
     frames: int | None = None
     """Stop after this many stylized frames."""
     headless: bool = False
-    """No window and no page; files play as fast as they are stylized."""
+    """No window and no page; files play as fast as they are stylized, unless they are sent somewhere."""
     smoothing: bool = True
     """Smooth the painting over time where the camera sees no motion."""
     record: Path | None = None

@@ -20,7 +20,7 @@ CONTAINERS = {
     ".mp4": ("mp4", {"movflags": "hybrid_fragmented+frag_keyframe+empty_moov+default_base_moof"}),
     ".mkv": ("matroska", {"cluster_time_limit": "200"}),
 }
-X264 = {"preset": "superfast", "crf": "20"}
+X264 = {"preset": "ultrafast", "crf": "20"}
 
 
 class Recorder:
