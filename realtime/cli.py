@@ -20,6 +20,8 @@ from realtime.frames import FrameSource
 from realtime.look import Smoother
 from realtime.pipeline import Pipeline
 from realtime.sinks.recorder import Recorder
+from realtime.sinks.stream import Stream
+from realtime.sinks.virtual_camera import VirtualCamera
 from realtime.sinks.web import Page
 from realtime.sinks.window import Window, screen_available
 from realtime.sources import measure_camera, open_source
@@ -38,20 +40,24 @@ def run(
     ] = CamConfig.source,
     size: SizeOption = "640x480",
     frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
-    headless: Annotated[bool, typer.Option("--headless", help="No window, no page; a file loses no frame.")] = False,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="No window, no page; a file only recorded loses no frame.")
+    ] = False,
     smoothing: Annotated[bool, typer.Option(help="Steady strokes where nothing moves.")] = CamConfig.smoothing,
     record: Annotated[Path | None, typer.Option(help="Record into this .mkv or .mp4 file.")] = None,
+    stream: Annotated[str | None, typer.Option(help="Send to this rtmp, rtsp or udp address.")] = None,
+    virtual_camera: Annotated[str | None, typer.Option(help="auto, or a device like /dev/video4.")] = None,
 ) -> None:
     """Paint a live camera."""
     if context.invoked_subcommand:
         return
-    config = CamConfig(style, source, parse_size(size), frames, headless, smoothing, record)
+    config = CamConfig(style, source, parse_size(size), frames, headless, smoothing, record, stream, virtual_camera)
     stop = stop_on_signals()
     styles = shipped_styles()
     first = find_style(config.style)
     first = next((path for path in styles if path.samefile(first)), first)
     engine = Engine(first, config.size_wh)
-    opened = open_source(config.source, config.size_wh, watched=not config.headless, stop=stop, say=_say)
+    opened = open_source(config.source, config.size_wh, watched=config.watched, stop=stop, say=_say)
     if first not in styles:
         styles.insert(0, first)
     pipeline = Pipeline(opened, engine, styles, _say, Smoother() if config.smoothing else None)
@@ -123,18 +129,23 @@ def bench(
 
 
 def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource) -> None:
-    """Add what the run shows and records; raises ConfigError when the recording cannot be written."""
+    """Add what the run shows, records and sends; raises ConfigError when that cannot start."""
+    if config.virtual_camera:
+        pipeline.add_sink(VirtualCamera(config.virtual_camera, config.size_wh, source.fps))
     if config.record:
-        pipeline.add_sink(Recorder(config.record, source.fps, live=source.live))
+        clip = Path(config.source) if Path(config.source).name == source.name else None
+        pipeline.add_sink(Recorder(config.record, source.fps, live=source.live, clip=clip, say=_say))
+    if config.stream:
+        pipeline.add_sink(Stream(config.stream, source.fps))
     if config.headless:
         return
     if screen_available():
         window = Window(pipeline.overlay)
-        pipeline.add_sink(window)
+        pipeline.add_sink(window, view=True)
         pipeline.add_controls(window)
     else:
         page = Page()
-        pipeline.add_sink(page)
+        pipeline.add_sink(page, view=True)
         pipeline.add_controls(page)
         _say(f"No screen: the picture is at {page.url} (Ctrl-C ends).")
 

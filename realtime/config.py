@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from realtime.errors import ConfigError
 
 Size = tuple[int, int]
 """Width, height in pixels."""
+STREAM_CONTAINERS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "udp": "mpegts"}
+"""How FFmpeg packs a stream, by the scheme of its address."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,37 @@ class CamConfig:
     frames: int | None = None
     """Stop after this many stylized frames."""
     headless: bool = False
-    """No window and no page; files play as fast as they are stylized."""
+    """No window and no page; files play as fast as they are stylized, unless they are sent somewhere."""
     smoothing: bool = True
     """Smooth the painting over time where the camera sees no motion."""
     record: Path | None = None
     """Video file to write."""
+    stream: str | None = None
+    """Address to send to: rtmp, rtmps, rtsp or udp."""
+    virtual_camera: str | None = None
+    """`auto`, or the device that others see as a camera."""
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"--frames {self.frames}: must be at least 1.")
         if self.record is not None and self.record.suffix.lower() not in (".mkv", ".mp4"):
             raise ConfigError(f"--record {self.record}: must end in .mkv or .mp4.")
+        if self.stream is not None and not _is_stream(self.stream):
+            schemes = ", ".join(STREAM_CONTAINERS)
+            raise ConfigError(f"--stream {self.stream}: must be an address of {schemes}, like udp://192.168.1.20:5000.")
+
+    @property
+    def watched(self) -> bool:
+        """Whether someone looks on, so that files play at their own rate."""
+        return not self.headless or self.stream is not None or self.virtual_camera is not None
+
+
+def _is_stream(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in STREAM_CONTAINERS and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def parse_size(text: str) -> Size:

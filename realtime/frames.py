@@ -67,7 +67,10 @@ class FrameSink(Protocol):
     """Frames that came out so far: shown, sent or encoded."""
 
     def write(self, frame: Frame) -> None:
-        """Take one frame. May drop it; returns within a frame's time. Raises SinkError once, when beyond repair."""
+        """Take one frame. May drop it; returns within a frame's time. Raises SinkError once, when beyond repair.
+
+        Only the recording of a file played for no one waits, since it loses no frame.
+        """
 
     def close(self) -> None:
         """Flush and release. Safe to call twice."""

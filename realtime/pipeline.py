@@ -108,6 +108,7 @@ class Pipeline:
         self._source, self._engine, self._styles, self._say = source, engine, list(styles), say
         self._smoother = smoother
         self._sinks: list[FrameSink] = []
+        self._views: list[FrameSink] = []
         self._controls: list[Controls] = []
         self._paused = self._mirrored = self._help_shown = False
         self._hud_shown = True
@@ -115,9 +116,11 @@ class Pipeline:
         self._waiting = ""
         self._stop = threading.Event()
 
-    def add_sink(self, sink: FrameSink) -> None:
-        """Let stylized frames go to one more place; the pipeline closes it."""
+    def add_sink(self, sink: FrameSink, *, view: bool = False) -> None:
+        """Let stylized frames go to one more place; the pipeline closes it. Only a `view` of oneself is mirrored."""
         self._sinks.append(sink)
+        if view:
+            self._views.append(sink)
 
     def add_controls(self, controls: Controls) -> None:
         """Let one more place give commands."""
@@ -130,7 +133,7 @@ class Pipeline:
 
         Raises:
             CameraError: The source broke off for good.
-            SinkError: The last sink broke.
+            SinkError: The last sink broke, or could not finish.
         """
         self._stop = stop
         last: Frame | None = None
@@ -153,6 +156,8 @@ class Pipeline:
                         self._write(last)
                 for command in [c for controls in self._controls for c in controls.commands()]:
                     self._apply(command)
+            if len(self._sinks) == 1:
+                self._sinks[0].close()  # what an only sink cannot finish is an error, not a remark
         finally:
             self._source.close()
             self.statistics.read = self._source.frames_read
@@ -186,14 +191,15 @@ class Pipeline:
         pixels = self._engine.stylize(frame.pixels)
         if self._smoother:
             pixels = self._smoother(frame.pixels, pixels)
-        if self._mirrored:
-            pixels = np.asarray(cv2.flip(pixels, 1), np.uint8)
         return replace(frame, pixels=pixels)
 
     def _write(self, frame: Frame) -> None:
+        mirrored = frame
+        if self._mirrored and self._views:
+            mirrored = replace(frame, pixels=np.asarray(cv2.flip(frame.pixels, 1), np.uint8))
         for sink in list(self._sinks):
             try:
-                sink.write(frame)
+                sink.write(mirrored if sink in self._views else frame)
             except SinkError as error:
                 self._sinks.remove(sink)
                 self._close(sink)

@@ -101,8 +101,32 @@ def test_a_signal_ends_within_two_seconds_and_leaves_a_playable_recording(tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
 
 
+@pytest.mark.parametrize("name", ["out.mkv", "out.mp4"])
+def test_what_a_killed_app_recorded_plays(tmp_path: Path, name: str):
+    command = [NST_CAM, "--source", "demo", "--size", "160x120", "--headless", "--record", name]
+    part = tmp_path / name.replace(".", ".part.")
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size > 200_000) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+        process.communicate()
+    assert [p.name for p in tmp_path.iterdir()] == [part.name]
+    assert count_frames(part) >= 30
+
+
+def test_a_stream_without_a_receiver_leaves_the_recording_alone(run: Run, tmp_path: Path):
+    options = ["--source", "demo", "--size", "160x120", "--frames", 60, "--headless", "--record", "out.mkv"]
+    done = run("nst-cam", *options, "--stream", "rtmp://127.0.0.1:9/live/secret")
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if "rtmp" in line]
+    assert told == ["rtmp://127.0.0.1: the stream ended (Connection refused). Is a receiver at that address?"]
+    assert "secret" not in done.stdout + done.stderr
+    assert 30 < count_frames(tmp_path / "out.mkv") <= 60
+
+
 def test_a_full_disk_ends_the_recording_with_a_message(clip: Path, tmp_path: Path):
-    limit = 60_000  # bytes a file may have
+    limit = 200_000  # bytes a file may have
     command = [NST_CAM, "--source", "demo", "--headless", "--frames", "60", "--record", "out.mkv"]
     done = subprocess.run(
         command,
@@ -291,6 +315,8 @@ def test_broken_styles(run: Run, tmp_path: Path, kind: str, words: list[str]):
         (["--record", "taken.mkv"], ["taken.mkv exists"]),
         (["--record", "left.mkv"], ["left.part.mkv exists"]),
         (["--record", "folder.mkv"], ["folder.mkv exists"]),
+        (["--stream", "studio"], ["--stream studio", "rtmp", "udp://"]),
+        (["--virtual-camera", "/dev/null"], ["--virtual-camera /dev/null", "no such device"]),
         (["--style", "x" * 300], ["no such style"]),
     ],
 )

@@ -1,1 +1,22 @@
 """Where stylized frames go; each file is one kind of sink (see `realtime.frames.FrameSink`)."""
+
+import cv2
+import numpy as np
+
+from realtime.config import Size
+from realtime.frames import Pixels
+
+
+def fit_into(pixels: Pixels, size_wh: Size) -> Pixels:
+    """Return the picture at a size, whole, with black bars if it has another shape; the picture itself if it fits."""
+    height, width = pixels.shape[:2]
+    if (width, height) == size_wh:
+        return pixels
+    scale = min(size_wh[0] / width, size_wh[1] / height)
+    inner_wh = min(size_wh[0], round(width * scale)), min(size_wh[1], round(height * scale))
+    left, top = (size_wh[0] - inner_wh[0]) // 2, (size_wh[1] - inner_wh[1]) // 2
+    canvas = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
+    canvas[top : top + inner_wh[1], left : left + inner_wh[0]] = cv2.resize(
+        pixels, inner_wh, interpolation=cv2.INTER_AREA
+    )
+    return canvas

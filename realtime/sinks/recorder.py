@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-
-import cv2
-import numpy as np
+from typing import BinaryIO
 
 from realtime.errors import ConfigError, SinkError
 from realtime.frames import Frame
+from realtime.sinks.encoder import Encoder
+from realtime.sinks.sound import Sound
 
 LONGEST_GAP_S = 1.0
 """A longer pause is left out of a recording."""
+CLOSE_LIMIT_S = 10.0
+CONTAINERS = {
+    # Fragments while it is written, so that nothing is lost with the process; a plain file once it is finished.
+    ".mp4": ("mp4", {"movflags": "hybrid_fragmented+frag_keyframe+empty_moov+default_base_moof"}),
+    ".mkv": ("matroska", {"cluster_time_limit": "200"}),
+}
+X264 = {"preset": "ultrafast", "crf": "20"}
 
 
 class Recorder:
-    """Writes MPEG-4 into .mkv or .mp4, beside as NAME.part.EXT, renamed when it is closed."""
+    """Writes H.264 into .mkv or .mp4, beside as NAME.part.EXT, renamed when it is closed.
 
-    def __init__(self, path: Path, fps: float, *, live: bool) -> None:
+    What was written plays even if the process was killed, but for the last second.
+    """
+
+    def __init__(self, path: Path, fps: float, *, live: bool, clip: Path | None, say: Callable[[str], None]) -> None:
         """Prepare; the file opens with the first frame, whose size all others get.
 
         Args:
             path: The file to write. It must not exist: recordings are never overwritten.
-            fps: Frames per second of the recording.
-            live: Frames come by the clock: one is repeated or left out so that the recording keeps real time. Else
-                each frame is written once.
+            fps: Nominal frames per second of the source.
+            live: Frames come by the clock, and one that the encoder has no time for is left out. Else each is written.
+            clip: The file that the frames come from, if they do: its sound is copied, and it gives the time.
+            say: Takes a line for the user.
 
         Raises:
             ConfigError: The file exists, or cannot be written there.
         """
         self.name, self.written = str(path), 0
-        self._path, self._fps, self._live = path, round(fps, 2), live
+        self._path, self._fps, self._live = path, fps, live
+        self._by_clock = live and clip is None
         self._part = path.absolute().with_name(f"{path.stem}.part{path.suffix}")
-        self._writer: cv2.VideoWriter | None = None
-        self._size_wh = (0, 0)
-        self._first_s = 0.0
+        self._encoder: Encoder | None = None
+        self._broken = False
+        self._first_s = self._last_s = 0.0
         for taken in (path, self._part):
             if taken.exists():
                 raise ConfigError(f"--record {path}: {taken.name} exists. Give another name, or move it away.")
@@ -43,52 +56,71 @@ class Recorder:
             tempfile.TemporaryFile(dir=path.absolute().parent).close()
         except OSError as error:
             raise ConfigError(f"--record {path}: cannot be written there ({error.strerror}).") from error
+        self._container, self._options = CONTAINERS[path.suffix.lower()]
+        self._sound: Sound | None = None
+        if clip:
+            try:
+                self._sound = Sound(clip, self._container)
+            except SinkError as error:
+                remedy = " Try .mkv." if path.suffix.lower() == ".mp4" else ""
+                say(f"{path}: recorded without sound: {error}.{remedy}")
 
     def write(self, frame: Frame) -> None:
-        """Encode a frame. Raises SinkError when the encoder does not start or the disk is full."""
-        if self._writer is None:
-            self._open(frame)
-        assert self._writer is not None
-        pixels = frame.pixels
-        if pixels.shape[1::-1] != self._size_wh:
-            pixels = np.asarray(cv2.resize(pixels, self._size_wh, interpolation=cv2.INTER_AREA), np.uint8)
-        for _ in range(self._due(frame) - self.written):
-            taken: object = self._writer.write(pixels)
-            if taken is False:
-                self._writer.release()
-                self._writer = None
-                raise SinkError(
-                    f"{self._path}: recording ended after {self.written} frames, is the disk full? "
-                    f"What there is lies in {self._part.name}."
-                )
-            self.written += 1
+        """Queue a frame for the encoder. Raises SinkError when that does not start or the disk is full."""
+        moment_s = frame.captured_s if self._by_clock else frame.index / self._fps
+        if self._encoder is None:
+            self._first_s = self._last_s = moment_s
+            self._encoder = Encoder(
+                self._open,
+                self._container,
+                self._fps,
+                waits=not self._live,
+                codec_options=X264,
+                container_options=self._options | {"max_interleave_delta": "1000000"},
+                sound=self._sound,
+                sound_from_s=moment_s,
+            )
+        if self._by_clock and moment_s - self._last_s > LONGEST_GAP_S:
+            self._first_s += moment_s - self._last_s - 1 / self._fps
+        self._last_s = moment_s
+        try:
+            self._encoder.write(frame.pixels, moment_s - self._first_s)
+        except SinkError as error:
+            raise self._failure(error) from error
+        finally:
+            self.written = self._encoder.written
 
     def close(self) -> None:
-        """Finish the file and give it its name. Safe to call twice. Raises SinkError if the name cannot be given."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-            try:
-                self._part.rename(self._path)
-            except OSError as error:
-                raise SinkError(f"{self._path}: {error.strerror}. The recording is {self._part.name}.") from error
+        """Finish the file and give it its name. Safe to call twice. Raises SinkError if that fails."""
+        encoder, self._encoder = self._encoder, None
+        if self._sound and not encoder:
+            self._sound.close()
+        if not encoder or self._broken:
+            return
+        try:
+            done = encoder.close(CLOSE_LIMIT_S)
+        except SinkError as error:
+            raise self._failure(error) from error
+        finally:
+            self.written = encoder.written
+        if not done:
+            raise SinkError(f"{self._path}: the disk does not take it in time. The recording is {self._part.name}.")
+        if self._path.exists():
+            raise SinkError(f"{self._path}: exists by now. The recording is {self._part.name}.")
+        try:
+            self._part.rename(self._path)
+        except OSError as error:
+            raise SinkError(f"{self._path}: {error.strerror}. The recording is {self._part.name}.") from error
 
-    def _due(self, frame: Frame) -> int:
-        """Return how many frames the recording should have after this one."""
-        if not self._live:
-            return self.written + 1
-        due = round((frame.captured_s - self._first_s) * self._fps) + 1
-        if due - self.written > LONGEST_GAP_S * self._fps:
-            self._first_s = frame.captured_s - self.written / self._fps
-            due = self.written + 1
-        return due
+    def _open(self) -> BinaryIO:
+        return self._part.open("xb")
 
-    def _open(self, frame: Frame) -> None:
-        self._size_wh = frame.pixels.shape[1], frame.pixels.shape[0]
-        self._first_s = frame.captured_s
-        fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(str(self._part), cv2.CAP_FFMPEG, fourcc, self._fps, self._size_wh)
-        if not self._writer.isOpened():
-            self._writer = None
-            width, height = self._size_wh
-            raise SinkError(f"{self._path}: the encoder does not start for {width}x{height} at {self._fps:g} fps.")
+    def _failure(self, error: SinkError) -> SinkError:
+        """Return the message for what broke in the encoder; what was written stays."""
+        self._broken = True
+        if self.written:
+            return SinkError(
+                f"{self._path}: recording ended ({error}), is the disk full? What there is lies in {self._part.name}."
+            )
+        self._part.unlink(missing_ok=True)
+        return SinkError(f"{self._path}: nothing could be recorded ({error}).")

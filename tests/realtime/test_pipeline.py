@@ -1,5 +1,7 @@
+import socket
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,14 @@ from realtime.errors import CameraError, SinkError
 from realtime.frames import Frame
 from realtime.hotkeys import Action, Command
 from realtime.pipeline import Pipeline
+from realtime.sinks.recorder import Recorder
+from realtime.sinks.stream import Stream
+from realtime.sinks.virtual_camera import VirtualCamera
+from realtime.sinks.web import Page
 from realtime.sources import LiveSource, LosslessSource
 from realtime.styles import shipped_styles
+from tests.conftest import count_frames
+from tests.realtime.test_virtual_camera import Device
 
 WAVE = next(path for path in shipped_styles() if path.stem == "wave")
 
@@ -205,7 +213,7 @@ def test_the_last_sink_that_breaks_ends_the_run(engine: Engine):
         loop.run(threading.Event())
 
 
-def test_mirror_flips_the_painted_picture(engine: Engine):
+def test_mirror_flips_the_view_of_oneself_and_nothing_that_others_see(engine: Engine):
     class Wedge(Numbers):
         def read(self):
             plain = super().read()
@@ -215,12 +223,15 @@ def test_mirror_flips_the_painted_picture(engine: Engine):
                 else np.repeat(np.arange(0, 240, 5, dtype=np.uint8)[None, :, None], 32, 0).repeat(3, 2)
             )
 
-    sink = Kept()
+    view, sent = Kept(), Kept()
     loop = pipeline(LosslessSource("wedge", Wedge(2)), engine)
-    loop.add_sink(sink)
+    loop.add_sink(sent)
+    loop.add_sink(view, view=True)
     loop.add_controls(Script([Command(Action.MIRROR)]))
     loop.run(threading.Event())
-    np.testing.assert_array_equal(sink.frames[1].pixels, sink.frames[0].pixels[:, ::-1])
+    np.testing.assert_array_equal(view.frames[1].pixels, view.frames[0].pixels[:, ::-1])
+    np.testing.assert_array_equal(sent.frames[1].pixels, sent.frames[0].pixels)
+    assert (sent.frames[0].pixels != sent.frames[0].pixels[:, ::-1]).any()
 
 
 def test_pause_holds_the_picture_and_the_clip(engine: Engine):
@@ -293,6 +304,43 @@ def test_a_sink_that_fails_to_close_does_not_keep_the_others_open(engine: Engine
     loop.add_sink(good)
     assert loop.run(threading.Event()).read == 3
     assert said == ["cannot be renamed"] and good.closed
+
+
+def test_an_only_sink_that_fails_to_close_is_an_error(engine: Engine):
+    class Stuck(Kept):
+        def close(self) -> None:
+            super().close()
+            if self.closed == 1:
+                raise SinkError("cannot be renamed")
+
+    clip = Numbers(3)
+    loop = pipeline(LosslessSource("numbers", clip), engine)
+    loop.add_sink(Stuck())
+    with pytest.raises(SinkError, match="cannot be renamed"):
+        loop.run(threading.Event())
+    assert clip.closed and loop.statistics.written == {"kept": 3}
+
+
+def test_all_kinds_of_sinks_at_once(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pyvirtualcam = pytest.importorskip("pyvirtualcam")
+    monkeypatch.setattr(Device, "opened", [])
+    monkeypatch.setitem(pyvirtualcam.camera.BACKENDS, "fake", Device)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        loop = pipeline(LiveSource("numbers", lambda: Numbers(60, fps=30)), engine)
+        page = Page()
+        loop.add_sink(page, view=True)
+        loop.add_sink(VirtualCamera("auto", (640, 480), 30))
+        loop.add_sink(Recorder(tmp_path / "out.mp4", 30, live=True, clip=None, say=print))
+        loop.add_sink(Stream(f"udp://127.0.0.1:{receiver.getsockname()[1]}", 30))
+        with urllib.request.urlopen(page.url + "stream") as viewer:
+            totals = loop.run(threading.Event())
+            assert b"image/jpeg" in viewer.read(200)
+        receiver.settimeout(2)
+        assert receiver.recv(2000)[0] == 0x47  # where a packet of MPEG-TS begins
+    assert set(totals.written) == {page.url, "virtual camera", str(tmp_path / "out.mp4"), "udp://127.0.0.1"}
+    assert all(count > 10 for count in totals.written.values()), totals.written
+    assert len(Device.opened[-1].sent) > 10 and count_frames(tmp_path / "out.mp4") > 10
 
 
 def test_a_source_thread_that_breaks_is_a_camera_error(engine: Engine):
