@@ -30,7 +30,15 @@ def test_runtime_is_one_wheel_of_onnx_runtime_on_each_platform():
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = [Requirement(line) for line in project["dependencies"]]
-    assert {need.name for need in needs} == {"numpy", "opencv-python", "typer", "onnxruntime", "onnxruntime-gpu"}
+    assert {need.name for need in needs} == {
+        "aiohttp",
+        "numpy",
+        "opencv-python",
+        "platformdirs",
+        "typer",
+        "onnxruntime",
+        "onnxruntime-gpu",
+    }
     for system, machine, wanted in (
         ("linux", "x86_64", "onnxruntime-gpu"),
         ("linux", "aarch64", "onnxruntime"),
