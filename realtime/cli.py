@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,11 @@ import typer
 
 from realtime.cameras import list_cameras
 from realtime.command import run_command, stop_on_signals
-from realtime.config import CamConfig, parse_size
+from realtime.config import Address, CamConfig, parse_address, parse_size
 from realtime.demo import DemoScene
 from realtime.engine import Engine
 from realtime.frames import FrameSource
-from realtime.look import Smoother
+from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
 from realtime.sinks.recorder import Recorder
 from realtime.sinks.stream import Stream
@@ -47,11 +48,30 @@ def run(
     record: Annotated[Path | None, typer.Option(help="Record into this .mkv or .mp4 file.")] = None,
     stream: Annotated[str | None, typer.Option(help="Send to this rtmp, rtsp or udp address.")] = None,
     virtual_camera: Annotated[str | None, typer.Option(help="auto, or a device like /dev/video4.")] = None,
+    strength: Annotated[int, typer.Option(help="Percent of the painting; the rest is camera.")] = CamConfig.strength,
+    keep_colors: Annotated[bool, typer.Option("--keep-colors", help="The camera's own colours.")] = False,
+    web: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve the page there too, or `auto`: on this machine.")
+    ] = None,
 ) -> None:
     """Paint a live camera."""
     if context.invoked_subcommand:
         return
-    config = CamConfig(style, source, parse_size(size), frames, headless, smoothing, record, stream, virtual_camera)
+    address = parse_address(web) if web else None
+    config = CamConfig(
+        style=style,
+        source=source,
+        size_wh=parse_size(size),
+        frames=frames,
+        headless=headless,
+        smoothing=smoothing,
+        record=record,
+        stream=stream,
+        virtual_camera=virtual_camera,
+        strength=strength,
+        keep_colors=keep_colors,
+        web=address,
+    )
     stop = stop_on_signals()
     styles = shipped_styles()
     first = find_style(config.style)
@@ -60,9 +80,10 @@ def run(
     opened = open_source(config.source, config.size_wh, watched=config.watched, stop=stop, say=_say)
     if first not in styles:
         styles.insert(0, first)
-    pipeline = Pipeline(opened, engine, styles, _say, Smoother() if config.smoothing else None)
+    look = Look(config.strength, config.keep_colors, Smoother() if config.smoothing else None)
+    pipeline = Pipeline(opened, engine, styles, _say, look)
     with contextlib.closing(opened):
-        _add_sinks(pipeline, config, opened)
+        _add_sinks(pipeline, config, opened, styles)
         _say(f"{engine.metadata.name} on {opened.name}, {engine.provider.removesuffix('ExecutionProvider')}")
         try:
             pipeline.run(stop, config.frames)
@@ -128,8 +149,8 @@ def bench(
         typer.echo(f"{name:<10}{np.median(values):7.2f} ms   p95 {np.percentile(values, 95):7.2f} ms")
 
 
-def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource) -> None:
-    """Add what the run shows, records and sends; raises ConfigError when that cannot start."""
+def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource, styles: Sequence[Path]) -> None:
+    """Add what the run shows, records and sends; raises ConfigError when one of them cannot be had."""
     if config.virtual_camera:
         pipeline.add_sink(VirtualCamera(config.virtual_camera, config.size_wh, source.fps))
     if config.record:
@@ -137,17 +158,16 @@ def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource) -> No
         pipeline.add_sink(Recorder(config.record, source.fps, live=source.live, clip=clip, say=_say))
     if config.stream:
         pipeline.add_sink(Stream(config.stream, source.fps))
-    if config.headless:
-        return
-    if screen_available():
+    screen = not config.headless and screen_available()
+    if screen:
         window = Window(pipeline.overlay)
         pipeline.add_sink(window, view=True)
         pipeline.add_controls(window)
-    else:
-        page = Page()
+    if config.web or not (screen or config.headless):
+        page = Page(config.web or Address(), styles, pipeline.status)
         pipeline.add_sink(page, view=True)
         pipeline.add_controls(page)
-        _say(f"No screen: the picture is at {page.url} (Ctrl-C ends).")
+        _say(f"{'Page' if config.web else 'No screen'}: the picture is at {page.url} (Ctrl-C ends).")
 
 
 def _say(line: str) -> None:

@@ -16,6 +16,16 @@ STREAM_CONTAINERS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "udp": "mpeg
 
 
 @dataclass(frozen=True)
+class Address:
+    """Where the page is served."""
+
+    host: str = "127.0.0.1"
+    """Name or IP address of one of this machine's interfaces."""
+    port: int | None = None
+    """None: the usual one, or the next that is free."""
+
+
+@dataclass(frozen=True)
 class CamConfig:
     """One run of `nst-cam`.
 
@@ -41,10 +51,18 @@ class CamConfig:
     """Address to send to: rtmp, rtmps, rtsp or udp."""
     virtual_camera: str | None = None
     """`auto`, or the device that others see as a camera."""
+    strength: int = 100
+    """Percent of the painting in what is shown; the rest is the camera's picture."""
+    keep_colors: bool = False
+    """Take the colours from the camera, and light and dark from the painting."""
+    web: Address | None = None
+    """Where to serve the page; None: on this machine, and only if there is no screen."""
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"--frames {self.frames}: must be at least 1.")
+        if not 0 <= self.strength <= 100:
+            raise ConfigError(f"--strength {self.strength}: must be from 0 to 100, in percent.")
         if self.record is not None and self.record.suffix.lower() not in (".mkv", ".mp4"):
             raise ConfigError(f"--record {self.record}: must end in .mkv or .mp4.")
         if self.stream is not None and not _is_stream(self.stream):
@@ -74,3 +92,18 @@ def parse_size(text: str) -> Size:
     if not (64 <= width <= 4096 and 64 <= height <= 4096):
         raise ConfigError(f"--size {text}: both sides must be from 64 to 4096.")
     return width, height
+
+
+def parse_address(text: str) -> Address:
+    """Return the address from `auto`, `HOST`, `PORT`, `HOST:PORT` or `[IPV6]:PORT`. Raises ConfigError."""
+    if text == "auto":
+        return Address()
+    match = re.fullmatch(
+        r"(?:(?P<alone>\d+)|(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(?::(?P<port>\d+))?)", text.strip()
+    )
+    if not match:
+        raise ConfigError(f"--web {text}: write it like 127.0.0.1:8642, or auto.")
+    port = match["alone"] or match["port"]
+    if port and not 1 <= int(port) <= 65535:
+        raise ConfigError(f"--web {text}: a port is a number from 1 to 65535.")
+    return Address((match["host"] or Address.host).strip("[]"), int(port) if port else None)

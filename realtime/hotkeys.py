@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 
 class Action(Enum):
-    """What a key can ask for."""
+    """What a key can ask for; SET_STRENGTH has none, it comes from the page's slider."""
 
     NEXT_STYLE = auto()
     PREVIOUS_STYLE = auto()
@@ -15,6 +15,12 @@ class Action(Enum):
     PAUSE = auto()
     MIRROR = auto()
     SMOOTH = auto()
+    STRONGER = auto()
+    WEAKER = auto()
+    SET_STRENGTH = auto()
+    KEEP_COLORS = auto()
+    SPLIT = auto()
+    SNAPSHOT = auto()
     HUD = auto()
     HELP = auto()
     QUIT = auto()
@@ -25,8 +31,8 @@ class Command:
     """A wish of the user, applied between two frames."""
 
     action: Action
-    number: int = 0
-    """Which style, from 1, for CHOOSE_STYLE."""
+    value: int = 0
+    """Which style, from 1, for CHOOSE_STYLE; percent for SET_STRENGTH."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ HOTKEYS = (
     Hotkey(("n", "ArrowRight"), "n, right", Action.NEXT_STYLE, "next style"),
     Hotkey(("p", "ArrowLeft"), "p, left", Action.PREVIOUS_STYLE, "previous style"),
     Hotkey(tuple("123456789"), "1-9", Action.CHOOSE_STYLE, "style by number"),
+    Hotkey(("+", "="), "+, =", Action.STRONGER, "more painting, in steps of 10%"),
+    Hotkey(("-",), "-", Action.WEAKER, "less painting, more camera"),
+    Hotkey(("c",), "c", Action.KEEP_COLORS, "the camera's own colours, on or off"),
+    Hotkey(("o",), "o", Action.SPLIT, "camera beside painting, on or off; nobody else sees it"),
+    Hotkey(("s",), "s", Action.SNAPSHOT, "snapshot, into your pictures folder"),
     Hotkey((" ",), "space", Action.PAUSE, "pause"),
     Hotkey(("m",), "m", Action.MIRROR, "mirror"),
     Hotkey(("t",), "t", Action.SMOOTH, "smoothing over time, on or off"),
@@ -61,6 +72,8 @@ _COMMANDS = {
 }
 _WINDOW_CODES = {
     27: "Escape",
+    65451: "+",  # the number pad on X11
+    65453: "-",
     **dict.fromkeys((65361, 2424832, 63234), "ArrowLeft"),  # X11, Windows, macOS
     **dict.fromkeys((65363, 2555904, 63235), "ArrowRight"),
 }

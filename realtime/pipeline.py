@@ -1,4 +1,4 @@
-"""The loop: source -> engine -> sinks. One thread, one frame at a time; commands are applied between frames."""
+"""The loop: source -> engine -> look -> sinks. One thread, one frame at a time; commands are applied between frames."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from realtime.engine import Engine
+from realtime.config import Size
+from realtime.engine import Engine, fit
 from realtime.errors import NstError, SinkError
 from realtime.frames import Frame, FrameSink, FrameSource, Pixels
 from realtime.hotkeys import Action, Command
 from realtime.hud import draw_hud
-from realtime.look import Smoother
+from realtime.look import Look, Smoother, split_view
+from realtime.snapshots import save_snapshot, snapshot_folder
 
 POLL_S = 0.05
 """How often keys and signals are looked at while no frame comes."""
 NOTICE_S = 3.0
-"""How long a notice stays on the window."""
+"""How long a notice stays on the window and the page."""
+STRENGTH_STEP = 10
 
 
 class Controls(Protocol):
@@ -84,6 +87,45 @@ class Statistics:
         )
 
 
+@dataclass(frozen=True)
+class Status:
+    """What someone who looks on is told beside the picture."""
+
+    style: int
+    """Number of the style, from 1."""
+    strength: int
+    """Percent."""
+    colors_kept: bool
+    smoothing: bool
+    split: bool
+    mirrored: bool
+    paused: bool
+    figures_shown: bool
+    notice: str
+    """Empty when there is none."""
+    source: str
+    size_wh: Size
+    """Of the painting; (0, 0) before the first."""
+    fps: float
+    """Over the last 60 frames, as the latencies."""
+    latency_ms: float
+    """Median."""
+    latency_p95_ms: float
+    read: int
+    stylized: int
+    snapshots: tuple[Path, ...]
+    """Those of this run."""
+
+
+@dataclass(frozen=True)
+class _Painted:
+    """A frame, the camera's picture at the size of its painting, and the painting before colours and strength."""
+
+    frame: Frame
+    camera: Pixels
+    painting: Pixels
+
+
 class Pipeline:
     """Runs one source through a style into sinks until it ends, a key or signal ends it, or something breaks."""
 
@@ -93,7 +135,8 @@ class Pipeline:
         engine: Engine,
         styles: Sequence[Path],
         say: Callable[[str], None],
-        smoother: Smoother | None = None,
+        look: Look | None = None,
+        snapshots: Path | None = None,
     ) -> None:
         """Take over the source.
 
@@ -102,22 +145,29 @@ class Pipeline:
             engine: The first style.
             styles: The files that the keys cycle through; the first style is one of them.
             say: Takes a line for the user.
-            smoother: Smooths over time, if wanted from the start.
+            look: What is done to painted frames from the start.
+            snapshots: The folder for them; None for the usual one.
         """
         self.statistics = Statistics()
         self._source, self._engine, self._styles, self._say = source, engine, list(styles), say
-        self._smoother = smoother
+        self._look = look or Look()
+        self._snapshot_folder = snapshots or snapshot_folder()
+        self._snapshots: tuple[Path, ...] = ()
+        self._painted: _Painted | None = None
         self._sinks: list[FrameSink] = []
         self._views: list[FrameSink] = []
         self._controls: list[Controls] = []
-        self._paused = self._mirrored = self._help_shown = False
+        self._paused = self._mirrored = self._split = self._help_shown = False
         self._hud_shown = True
         self._notice, self._notice_until_s = "", 0.0
         self._waiting = ""
         self._stop = threading.Event()
 
     def add_sink(self, sink: FrameSink, *, view: bool = False) -> None:
-        """Let stylized frames go to one more place; the pipeline closes it. Only a `view` of oneself is mirrored."""
+        """Let stylized frames go to one more place; the pipeline closes it.
+
+        Only a `view` of oneself is mirrored and split: the window, the page.
+        """
         self._sinks.append(sink)
         if view:
             self._views.append(sink)
@@ -136,24 +186,23 @@ class Pipeline:
             SinkError: The last sink broke, or could not finish.
         """
         self._stop = stop
-        last: Frame | None = None
         try:
             while not stop.is_set() and (frames is None or self.statistics.stylized < frames):
                 self._look_at_source()
                 if self._paused:
-                    if last:
-                        self._write(last)
+                    if self._painted:
+                        self._write(self._painted)
                     time.sleep(POLL_S)
                 else:
                     frame = self._source.read(POLL_S)
                     if frame is not None:
-                        last = self._stylize(frame)
-                        self._write(last)
+                        self._painted = self._paint(frame)
+                        self._write(self._painted)
                         self.statistics.count(frame)
                     elif self._source.ended:
                         break
-                    elif self._waiting and last:
-                        self._write(last)
+                    elif self._waiting and self._painted:
+                        self._write(self._painted)
                 for command in [c for controls in self._controls for c in controls.commands()]:
                     self._apply(command)
             if len(self._sinks) == 1:
@@ -167,18 +216,44 @@ class Pipeline:
 
     def overlay(self, pixels: Pixels) -> Pixels:
         """Return a copy of the picture with the HUD, for the window."""
-        number = self._styles.index(self._engine.path) + 1
-        stats = self.statistics
+        status = self.status()
         lines = []
-        if self._hud_shown:
-            lines.append(f"{number} {self._engine.metadata.name}{'   paused' if self._paused else ''}")
-            times = f"{stats.latency_ms(50, 60):.0f} ms, p95 {stats.latency_ms(95, 60):.0f} ms"
-            lines.append(f"{stats.fps_now:.0f} fps   {times}")
-        if time.monotonic() < self._notice_until_s:
-            lines.append(self._notice)
-        if waiting := self._source.notice:
-            lines.append(waiting)
+        if status.figures_shown:
+            settings = {
+                f"{status.strength}%": status.strength < 100,
+                "own colours": status.colors_kept,
+                "paused": status.paused,
+            }
+            shown = [text for text, set_so in settings.items() if set_so]
+            lines.append("   ".join([f"{status.style} {self._engine.metadata.name}", *shown]))
+            times = f"{status.latency_ms:.0f} ms, p95 {status.latency_p95_ms:.0f} ms"
+            lines.append(f"{status.fps:.0f} fps   {times}")
+        if status.notice:
+            lines.append(status.notice)
         return draw_hud(pixels, lines, help_shown=self._help_shown)
+
+    def status(self) -> Status:
+        """Return what the page shows beside the picture."""
+        stats, height_width = self.statistics, self._painted.painting.shape if self._painted else (0, 0)
+        return Status(
+            style=self._styles.index(self._engine.path) + 1,
+            strength=self._look.strength,
+            colors_kept=self._look.colors_kept,
+            smoothing=self._look.smoother is not None,
+            split=self._split,
+            mirrored=self._mirrored,
+            paused=self._paused,
+            figures_shown=self._hud_shown,
+            notice=self._notice if time.monotonic() < self._notice_until_s else self._source.notice,
+            source=self._source.name,
+            size_wh=(height_width[1], height_width[0]),
+            fps=stats.fps_now,
+            latency_ms=stats.latency_ms(50, 60),
+            latency_p95_ms=stats.latency_ms(95, 60),
+            read=self._source.frames_read,
+            stylized=stats.stylized,
+            snapshots=self._snapshots,
+        )
 
     def _look_at_source(self) -> None:
         """Say when the source begins or ceases to wait for a picture."""
@@ -187,25 +262,28 @@ class Pipeline:
             self._waiting = waiting
             self._say(waiting or f"{self._source.name} is back.")
 
-    def _stylize(self, frame: Frame) -> Frame:
-        pixels = self._engine.stylize(frame.pixels)
-        if self._smoother:
-            pixels = self._smoother(frame.pixels, pixels)
-        return replace(frame, pixels=pixels)
+    def _paint(self, frame: Frame) -> _Painted:
+        camera = fit(frame.pixels, self._engine.size_wh)
+        return _Painted(frame, camera, self._look.smooth(camera, self._engine.stylize(camera)))
 
-    def _write(self, frame: Frame) -> None:
-        mirrored = frame
-        if self._mirrored and self._views:
-            mirrored = replace(frame, pixels=np.asarray(cv2.flip(frame.pixels, 1), np.uint8))
+    def _write(self, painted: _Painted) -> None:
+        shown = self._look.finish(painted.camera, painted.painting)
+        frame = replace(painted.frame, pixels=shown)
+        view = replace(frame, pixels=self._mirror_and_split(painted.camera, shown)) if self._views else frame
         for sink in list(self._sinks):
             try:
-                sink.write(mirrored if sink in self._views else frame)
+                sink.write(view if sink in self._views else frame)
             except SinkError as error:
                 self._sinks.remove(sink)
                 self._close(sink)
                 if not self._sinks:
                     raise
                 self._tell(str(error))
+
+    def _mirror_and_split(self, camera: Pixels, shown: Pixels) -> Pixels:
+        if self._mirrored:
+            camera, shown = (np.asarray(cv2.flip(pixels, 1), np.uint8) for pixels in (camera, shown))
+        return split_view(camera, shown) if self._split else shown
 
     def _close(self, sink: FrameSink) -> None:
         try:
@@ -224,17 +302,30 @@ class Pipeline:
             case Action.MIRROR:
                 self._mirrored = not self._mirrored
             case Action.SMOOTH:
-                self._smoother = None if self._smoother else Smoother()
-                self._tell(f"Smoothing {'on' if self._smoother else 'off'}.")
+                self._look.smoother = None if self._look.smoother else Smoother()
+                self._notify(f"Smoothing {'on' if self._look.smoother else 'off'}.")
+            case Action.STRONGER:
+                self._set_strength(self._look.strength + STRENGTH_STEP)
+            case Action.WEAKER:
+                self._set_strength(self._look.strength - STRENGTH_STEP)
+            case Action.SET_STRENGTH:
+                self._set_strength(command.value)
+            case Action.KEEP_COLORS:
+                self._look.colors_kept = not self._look.colors_kept
+                self._notify(f"Colours of the {'camera' if self._look.colors_kept else 'painting'}.")
+            case Action.SPLIT:
+                self._split = not self._split
+            case Action.SNAPSHOT:
+                self._save_snapshot()
             case Action.HUD:
                 self._hud_shown = not self._hud_shown
             case Action.HELP:
                 self._help_shown = not self._help_shown
             case Action.CHOOSE_STYLE:
-                if command.number <= len(self._styles):
-                    self._change_style(self._styles[command.number - 1])
+                if 1 <= command.value <= len(self._styles):
+                    self._change_style(self._styles[command.value - 1])
                 else:
-                    self._tell(f"There is no style {command.number}, only {len(self._styles)}.")
+                    self._tell(f"There is no style {command.value}, only {len(self._styles)}.")
             case Action.NEXT_STYLE | Action.PREVIOUS_STYLE:
                 here = self._styles.index(self._engine.path)
                 others = self._styles[here + 1 :] + self._styles[:here]
@@ -249,10 +340,33 @@ class Pipeline:
         except NstError as error:
             self._tell(str(error))
             return False
-        if self._smoother:
-            self._smoother = Smoother()
+        if self._look.smoother:
+            self._look.smoother = Smoother()
+        if self._paused and self._painted:
+            self._painted = self._paint(self._painted.frame)
         return True
 
+    def _set_strength(self, percent: int) -> None:
+        self._look.strength = min(100, max(0, percent))
+        self._notify(f"Strength {self._look.strength}%.")
+
+    def _save_snapshot(self) -> None:
+        """Save the painting as others see it: not mirrored, not split."""
+        if not self._painted:
+            return
+        pixels = self._look.finish(self._painted.camera, self._painted.painting)
+        try:
+            path = save_snapshot(pixels, self._snapshot_folder, self._engine.path.stem)
+        except SinkError as error:
+            self._tell(str(error))
+        else:
+            self._snapshots += (path,)
+            self._tell(f"Saved {path}")
+
     def _tell(self, message: str) -> None:
+        """Say it where the app was started, and show it."""
         self._say(message)
+        self._notify(message)
+
+    def _notify(self, message: str) -> None:
         self._notice, self._notice_until_s = message, time.monotonic() + NOTICE_S

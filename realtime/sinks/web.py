@@ -1,195 +1,406 @@
-"""The page: the live picture in a browser on this machine, with the same keys; shown when there is no screen."""
+"""The page: the live picture in a browser, with everything that the keys can do; shown when there is no screen.
+
+A viewer has one WebSocket. Pictures come as binary JPEGs, what else there is to know as JSON: `cards` and `status`.
+What the viewer wants comes as JSON too: `{"key": "n"}`, `{"style": 2}`, `{"strength": 60}`, and `{"shown": true}` for
+each picture, without which it gets no further ones: so each gets the newest at its own pace, and none piles up.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+import json
+import logging
+import secrets
+import socket
 import threading
+import time
 from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
 from html import escape
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
+from aiohttp import WSMsgType, web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from realtime.frames import Frame
-from realtime.hotkeys import HOTKEYS, Command, command_for_key
+from realtime.config import Address, Size
+from realtime.demo import DemoScene
+from realtime.engine import Engine
+from realtime.errors import ConfigError, StyleError
+from realtime.frames import Frame, Pixels
+from realtime.hotkeys import HOTKEYS, Action, Command, command_for_key
+from realtime.pipeline import Status
 
 PORT = 8642
-"""Taken if free; else the system picks one."""
+"""Taken if free; else one of the next `PORTS`."""
+PORTS = 20
 VIEWERS = 8
-BOUNDARY = "frame"
+CREDIT = 2
+"""Pictures under way to a viewer."""
+STATUS_S = 0.1
+"""How often viewers are told what has changed."""
+HEARTBEAT_S = 10.0
+"""A viewer that does not answer for one and a half of these is let go."""
+LONGEST_MESSAGE = 1024
 JPEG_QUALITY = 85
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>nst-cam</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ margin: 0; font: 15px/1.5 system-ui, sans-serif; display: grid; justify-items: center; gap: 1rem }}
-img {{ width: min(100vw, 125vh); max-height: 84vh; object-fit: contain; background: #222 }}
-kbd {{ border: 1px solid #8888; border-radius: 4px; padding: 0 .4em }}
-p {{ margin: 0 1rem; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; justify-content: center }}
-</style>
-<img src="stream" alt="The live picture, stylized">
-<p>{keys}</p>
-<script>
-addEventListener("keydown", event => {{
-  if (event.ctrlKey || event.metaKey || event.altKey) return
-  if ([" ", "ArrowLeft", "ArrowRight"].includes(event.key)) event.preventDefault()
-  fetch("key?name=" + encodeURIComponent(event.key), {{ method: "POST" }})
-}})
-</script>
-</html>
-"""
+CARD_WH: Size = (240, 180)
+FILES = {
+    "": ("page.html", "text/html"),
+    "page.css": ("page.css", "text/css"),
+    "page.js": ("page.js", "text/javascript"),
+}
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Card:
+    """How the page presents a style."""
+
+    name: str
+    title: str = ""
+    artist: str = ""
+    painted: bool = False
+    """There is a thumbnail."""
+    fault: str = ""
+    """Why the style cannot be used."""
+
+
+class _Viewer:
+    """One browser: what it has been given so far."""
+
+    def __init__(self, connection: web.WebSocketResponse) -> None:
+        self.connection = connection
+        self.credit = CREDIT
+        self.picture = 0
+        self.told: dict[str, str] = {}
+        self.wake = asyncio.Event()
 
 
 class Page:
-    """A server on the loopback address. Each viewer gets the newest frame; a slow one skips."""
+    """A server with a thread and an event loop of its own. On other than loopback addresses it asks for a token."""
 
-    def __init__(self) -> None:
-        """Start serving."""
+    def __init__(self, address: Address, styles: Sequence[Path], status: Callable[[], Status]) -> None:
+        """Start serving.
+
+        Args:
+            address: Where; its port is taken as it is, if there is one.
+            styles: The files that viewers choose from.
+            status: Tells what viewers see beside the picture; called by `write`.
+
+        Raises:
+            ConfigError: The address is not this machine's, or its port is taken.
+        """
         self.written = 0
-        self._condition = threading.Condition()
-        self._jpeg, self._number, self._viewers, self._closed = b"", 0, 0, False
+        listening = _listen(address)
+        host, self.port = listening.getsockname()[:2]
+        self._open_to_all = not ipaddress.ip_address(host).is_loopback
+        self._token = secrets.token_urlsafe(16) if self._open_to_all else ""
+        self._names = {"localhost", "127.0.0.1", "::1", address.host.lower()}
+        if self._open_to_all:
+            self._names |= {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
+        self.name = f"http://{_shown_host(host)}:{self.port}/"
+        self.url = f"{self.name}?token={self._token}" if self._token else self.name
+        self._styles, self._status = list(styles), status
+        self._cards = [Card(path.stem) for path in styles]
+        self._thumbnails: dict[int, bytes] = {}
+        self._files = {path: (_page_file(name), kind) for path, (name, kind) in FILES.items()}
         self._commands: deque[Command] = deque(maxlen=32)
-        page = self
-
-        class Handler(_Handler):
-            sink = page
-
-        try:
-            self._server = _Server(("127.0.0.1", PORT), Handler)
-        except OSError:
-            self._server = _Server(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}/"
-        self.name = self.url
-        threading.Thread(target=self._server.serve_forever, name="page", daemon=True).start()
+        self._snapshots: dict[str, Path] = {}
+        self._viewers: tuple[_Viewer, ...] = ()
+        self._jpeg, self._number = b"", 0
+        self._encoded: Pixels | None = None
+        self._texts = {"cards": _cards_text(self._cards)}
+        self._status_due_s = 0.0
+        self._painter = threading.Thread(target=self._paint_cards, name="page cards", daemon=True)
+        self._closing = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="page", daemon=True)
+        self._thread.start()
+        self._runner = asyncio.run_coroutine_threadsafe(self._start(listening), self._loop).result()
 
     def write(self, frame: Frame) -> None:
-        """Offer a frame to the viewers; encoded only if there are any."""
-        if self._viewers:
-            jpeg = cv2.imencode(".jpg", frame.pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-            with self._condition:
-                self._jpeg, self._number = jpeg, self._number + 1
-                self._condition.notify_all()
+        """Offer a frame to the viewers; it is encoded only if one of them waits."""
+        viewers = self._viewers
+        if not viewers or self._closing:
+            return
+        if time.monotonic() >= self._status_due_s:
+            self._status_due_s = time.monotonic() + STATUS_S
+            status = self._status()
+            self._snapshots = {path.name: path for path in status.snapshots}
+            self._loop.call_soon_threadsafe(self._tell, "status", _status_text(status, len(viewers)))
+        if frame.pixels is not self._encoded and any(viewer.credit for viewer in viewers):
+            self._encoded = frame.pixels
+            jpeg = _jpeg(frame.pixels)
             self.written += 1
+            self._loop.call_soon_threadsafe(self._publish, jpeg)
 
     def commands(self) -> list[Command]:
         """Return the commands given since the last call."""
-        found = list(self._commands)
-        self._commands.clear()
+        found = []
+        while self._commands:
+            found.append(self._commands.popleft())
         return found
 
     def close(self) -> None:
-        """Stop serving. Safe to call twice."""
-        if not self._closed:
-            with self._condition:
-                self._closed = True
-                self._condition.notify_all()
-            self._server.shutdown()
-            self._server.server_close()
-
-    def press(self, key: str) -> bool:
-        """Take a key by its browser name; return whether it does anything."""
-        command = command_for_key(key)
-        if command:
-            self._commands.append(command)
-        return command is not None
-
-    def enter(self) -> bool:
-        """Let a viewer in; False when there are `VIEWERS` already."""
-        with self._condition:
-            if self._viewers >= VIEWERS:
-                return False
-            self._viewers += 1
-            return True
-
-    def leave(self) -> None:
-        """Let a viewer go."""
-        with self._condition:
-            self._viewers -= 1
-
-    def next_jpeg(self, after: int) -> tuple[bytes, int] | None:
-        """Wait for a frame newer than number `after`; return it with its number, None when the page closes."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._number > after)
-            return None if self._closed else (self._jpeg, self._number)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = False
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A viewer that goes away is no error."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    sink: Page
-    timeout = 10
-
-    def do_GET(self) -> None:
-        if not self._from_here():
+        """Stop serving, within two seconds. Safe to call twice."""
+        if self._closing:
             return
-        match urlsplit(self.path).path:
-            case "/":
-                keys = "".join(
-                    f"<span><kbd>{escape(row.label)}</kbd> {escape(row.text)}</span>"
-                    for row in HOTKEYS
-                    if row.text != "this help"
-                )
-                self._answer(200, PAGE.format(keys=keys).encode(), "text/html; charset=utf-8")
-            case "/stream":
-                self._stream()
-            case _:
-                self._answer(404, b"not found\n")
+        self._closing = True
+        if self._painter.ident is not None:
+            self._painter.join(1.0)
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(2.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(1.0)
+        if not self._thread.is_alive():
+            self._loop.close()
 
-    def do_POST(self) -> None:
-        if not self._from_here():
-            return
-        url = urlsplit(self.path)
-        key = parse_qs(url.query).get("name", [""])[0]
-        if url.path != "/key":
-            self._answer(404, b"not found\n")
-        elif self.sink.press(key):
-            self._answer(204, b"")
+    async def _start(self, listening: socket.socket) -> web.AppRunner:
+        app = web.Application(middlewares=[self._guard])
+        for path in FILES:
+            app.router.add_get(f"/{path}", self._give_file)
+        app.router.add_get("/cards/{number:[0-9]{1,4}}", self._give_card)
+        app.router.add_get("/snapshots/{name}", self._give_snapshot)
+        app.router.add_get("/socket", self._attend)
+        runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            access_log=None,
+            logger=_logger(),
+            keepalive_timeout=15,
+            shutdown_timeout=0.3,
+            handler_cancellation=True,
+        )
+        await runner.setup()
+        await web.SockSite(runner, listening).start()
+        return runner
+
+    async def _end(self) -> None:
+        farewells = [viewer.connection.close(code=1001) for viewer in self._viewers]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*farewells, return_exceptions=True), 0.5)
+        await self._runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what another site's page asks for, also by DNS rebinding, and strangers; add the headers."""
+        response: web.StreamResponse
+        cookie = f"nst-{self.port}"
+        token = request.query.get("token", "")
+        if not self._from_here(request):
+            response = web.Response(status=403, text="Only for pages of this machine.\n")
+        elif self._token and not _same(self._token, token) and not _same(self._token, request.cookies.get(cookie, "")):
+            response = web.Response(status=403, text="Open the address that nst-cam printed when it started.\n")
+        elif self._token and token and request.path == "/":  # out of the address bar, and out of what gets shared
+            response = web.Response(status=303, headers={"Location": "/"})
+            response.set_cookie(cookie, self._token, httponly=True, samesite="Lax")
         else:
-            self._answer(400, b"that key does nothing\n")
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:
+                response = web.Response(status=error.status, text=f"{error.reason}\n")
+        if not response.prepared:
+            response.headers.update(HEADERS)
+        return response
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def _from_here(self) -> bool:
-        """Refuse what another site's page asks for, also by DNS rebinding."""
-        own = {f"{name}:{self.sink.port}" for name in ("127.0.0.1", "localhost")}
-        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-        if host in own and (origin is None or origin.removeprefix("http://") in own):
-            return True
-        self._answer(403, b"only for pages of this machine\n")
-        return False
-
-    def _answer(self, status: int, body: bytes, kind: str = "text/plain") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _stream(self) -> None:
-        if not self.sink.enter():
-            self._answer(503, b"too many viewers\n")
-            return
+    def _from_here(self, request: web.Request) -> bool:
+        host = request.headers.get("Host", "").lower()
+        origin = request.headers.get("Origin")
+        if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
+            return False
         try:
-            self.send_response(200)
-            self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={BOUNDARY}")
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            number = 0
-            while found := self.sink.next_jpeg(number):
-                jpeg, number = found
-                head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                self.wfile.write(head.encode() + jpeg + b"\r\n")
-        except OSError:
-            return
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name in self._names or (self._open_to_all and _is_address(name))
+
+    async def _give_file(self, request: web.Request) -> web.Response:
+        content, kind = self._files[request.path.removeprefix("/")]
+        return web.Response(body=content, content_type=kind, charset="utf-8")
+
+    async def _give_card(self, request: web.Request) -> web.Response:
+        jpeg = self._thumbnails.get(int(request.match_info["number"]))
+        if jpeg is None:
+            raise web.HTTPNotFound
+        return web.Response(body=jpeg, content_type="image/jpeg")
+
+    async def _give_snapshot(self, request: web.Request) -> web.StreamResponse:
+        path = self._snapshots.get(request.match_info["name"])
+        if path is None:
+            raise web.HTTPNotFound
+        return web.FileResponse(path)
+
+    async def _attend(self, request: web.Request) -> web.StreamResponse:
+        """Serve a viewer until it leaves."""
+        if len(self._viewers) >= VIEWERS or self._closing:
+            return web.Response(status=503, text=f"{VIEWERS} are looking on already.\n")
+        connection = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S, max_msg_size=LONGEST_MESSAGE, compress=False, timeout=0.3
+        )
+        if not connection.can_prepare(request):
+            return web.Response(status=426, text="This is for WebSockets.\n")
+        viewer = _Viewer(connection)
+        self._viewers += (viewer,)
+        try:
+            await connection.prepare(request)
+            if self._painter.ident is None:
+                self._painter.start()
+            viewer.wake.set()
+            feeder = asyncio.create_task(self._feed(viewer))
+            try:
+                async for message in connection:
+                    if message.type is WSMsgType.TEXT:
+                        self._hear(viewer, message.data)
+            finally:
+                feeder.cancel()
         finally:
-            self.sink.leave()
+            self._viewers = tuple(other for other in self._viewers if other is not viewer)
+            if not self._viewers:
+                self._jpeg, self._encoded = b"", None
+        return connection
+
+    async def _feed(self, viewer: _Viewer) -> None:
+        """Send what is new to a viewer, as fast as it takes it."""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await viewer.wake.wait()
+                viewer.wake.clear()
+                for kind, text in list(self._texts.items()):
+                    if viewer.told.get(kind) != text:
+                        viewer.told[kind] = text
+                        await viewer.connection.send_str(text)
+                if self._jpeg and viewer.credit and viewer.picture != self._number:
+                    viewer.picture = self._number
+                    viewer.credit -= 1
+                    await viewer.connection.send_bytes(self._jpeg)
+
+    def _hear(self, viewer: _Viewer, text: str) -> None:
+        """Take what a viewer wants; nonsense is ignored."""
+        try:
+            message = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        match message:
+            case {"shown": True}:
+                viewer.credit = min(CREDIT, viewer.credit + 1)
+                viewer.wake.set()
+            case {"key": str(key)}:
+                if command := command_for_key(key):
+                    self._commands.append(command)
+            case {"style": int(number)} if number is not True:
+                self._commands.append(Command(Action.CHOOSE_STYLE, number))
+            case {"strength": int(percent)} if percent is not True:
+                self._commands.append(Command(Action.SET_STRENGTH, percent))
+
+    def _publish(self, jpeg: bytes) -> None:
+        self._jpeg, self._number = jpeg, self._number + 1
+        self._wake_all()
+
+    def _tell(self, kind: str, text: str) -> None:
+        if self._texts.get(kind) != text:
+            self._texts[kind] = text
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for viewer in self._viewers:
+            viewer.wake.set()
+
+    def _paint_cards(self) -> None:
+        """Paint the demo scene once with each style. In a thread, for the first viewer."""
+        scene = DemoScene(CARD_WH).picture(0)
+        for number, path in enumerate(self._styles, start=1):
+            try:
+                engine = Engine(path, CARD_WH)
+                self._thumbnails[number] = _jpeg(engine.stylize(scene))
+            except StyleError as error:
+                card = Card(path.stem, fault=str(error))
+            else:
+                card = Card(engine.metadata.name, engine.metadata.title, engine.metadata.artist, painted=True)
+            if self._closing:
+                return
+            self._cards[number - 1] = card
+            self._loop.call_soon_threadsafe(self._tell, "cards", _cards_text(self._cards))
+
+
+def _listen(address: Address) -> socket.socket:
+    """Return a listening socket. Raises ConfigError if there can be none."""
+    ports = range(PORT, PORT + PORTS) if address.port is None else [address.port]
+    for port in ports:
+        try:
+            family, _, _, _, where = socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM)[0]
+            return socket.create_server(where[:2], family=family, backlog=64)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+    raise ConfigError(
+        f"--web {address.host}:{ports[-1]}: cannot be served there ({reason}). Give another address, or auto."
+    )
+
+
+def _logger() -> logging.Logger:
+    """Return what failures are told to; requests that are no HTTP are none."""
+    logger = logging.getLogger(__name__)
+    logger.addFilter(_is_failure)
+    return logger
+
+
+def _is_failure(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def _shown_host(host: str) -> str:
+    """Return how a bound address is written in a URL that others can open."""
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(("192.0.2.1", 9))  # sends nothing; tells which interface leads outside
+                host = probe.getsockname()[0]
+            except OSError:
+                host = "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _same(secret: str, given: str) -> bool:
+    return hmac.compare_digest(secret.encode(), given.encode("utf-8", "surrogatepass"))
+
+
+def _page_file(name: str) -> bytes:
+    rows = "".join(f"<tr><th scope=row>{escape(row.label)}<td>{escape(row.text)}" for row in HOTKEYS)
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return text.replace("<!-- keys -->", rows).encode()
+
+
+def _jpeg(pixels: Pixels) -> bytes:
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def _cards_text(cards: Sequence[Card]) -> str:
+    return json.dumps({"cards": [asdict(card) for card in cards]})
+
+
+def _status_text(status: Status, viewers: int) -> str:
+    newest = status.snapshots[-1].name if status.snapshots else ""
+    return json.dumps(
+        {"status": asdict(status) | {"snapshots": len(status.snapshots), "snapshot": newest, "viewers": viewers}}
+    )

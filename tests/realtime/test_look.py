@@ -1,8 +1,10 @@
-"""Temporal smoothing: still parts are steadied, moving parts are not held back."""
+"""Smoothing steadies still parts and does not hold moving ones back; strength, colours and the split view."""
 
+import cv2
 import numpy as np
+import pytest
 
-from realtime.look import Smoother
+from realtime.look import Look, Smoother, blend, keep_colors, split_view
 
 RNG = np.random.default_rng(5)
 ROOM = RNG.integers(40, 200, (120, 160, 3)).astype(np.uint8)
@@ -56,3 +58,42 @@ def test_another_size_starts_anew():
     smoother(ROOM, ROOM)
     small = np.ascontiguousarray(ROOM[:60, :80])
     assert np.array_equal(smoother(small, small), small)
+
+
+PAINTED = np.ascontiguousarray(255 - ROOM[::-1])
+
+
+@pytest.mark.parametrize("strength", [10, 50, 90])
+def test_strength_mixes_painting_and_camera(strength: int):
+    expected = PAINTED * (strength / 100) + ROOM * (1 - strength / 100)
+    assert np.abs(blend(ROOM, PAINTED, strength) - expected).max() <= 1
+
+
+def test_full_strength_costs_nothing_and_none_is_the_camera():
+    assert blend(ROOM, PAINTED, 100) is PAINTED
+    assert blend(ROOM, PAINTED, 0) is ROOM
+    assert Look().finish(ROOM, PAINTED) is PAINTED
+
+
+def test_kept_colors_are_the_light_of_the_painting_and_the_chroma_of_the_camera():
+    camera = cv2.GaussianBlur(ROOM, (0, 0), 3)
+    painted = np.repeat(cv2.GaussianBlur(PAINTED, (0, 0), 3)[..., :1], 3, axis=2)
+    mixed = cv2.cvtColor(keep_colors(camera, painted), cv2.COLOR_BGR2YCrCb).astype(int)
+    luminance, chroma = (cv2.cvtColor(p, cv2.COLOR_BGR2YCrCb).astype(int) for p in (painted, camera))
+    assert np.abs(mixed[..., 0] - luminance[..., 0]).max() <= 2
+    assert np.abs(mixed[..., 1:] - chroma[..., 1:]).max() <= 2
+
+
+def test_colors_are_kept_before_the_strength_is_set():
+    grey = np.full_like(ROOM, 128)
+    look = Look(strength=50, colors_kept=True)
+    np.testing.assert_array_equal(look.finish(ROOM, grey), blend(ROOM, keep_colors(ROOM, grey), 50))
+
+
+def test_the_split_view_has_the_camera_left_and_the_painting_right():
+    before = PAINTED.copy()
+    view = split_view(ROOM, PAINTED)
+    np.testing.assert_array_equal(view[:, :78], ROOM[:, :78])
+    np.testing.assert_array_equal(view[:, 82:], PAINTED[:, 82:])
+    assert (view[:, 79:81] == 255).all()
+    np.testing.assert_array_equal(PAINTED, before)

@@ -1,9 +1,11 @@
+import re
 import socket
 import threading
 import time
 import urllib.request
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from realtime.engine import Engine
 from realtime.errors import CameraError, SinkError
 from realtime.frames import Frame
 from realtime.hotkeys import Action, Command
+from realtime.look import Look
 from realtime.pipeline import Pipeline
 from realtime.sinks.recorder import Recorder
 from realtime.sinks.stream import Stream
@@ -213,7 +216,7 @@ def test_the_last_sink_that_breaks_ends_the_run(engine: Engine):
         loop.run(threading.Event())
 
 
-def test_mirror_flips_the_view_of_oneself_and_nothing_that_others_see(engine: Engine):
+def test_mirror_and_split_are_for_the_view_of_oneself_only(engine: Engine):
     class Wedge(Numbers):
         def read(self):
             plain = super().read()
@@ -223,15 +226,19 @@ def test_mirror_flips_the_view_of_oneself_and_nothing_that_others_see(engine: En
                 else np.repeat(np.arange(0, 240, 5, dtype=np.uint8)[None, :, None], 32, 0).repeat(3, 2)
             )
 
-    view, sent = Kept(), Kept()
-    loop = pipeline(LosslessSource("wedge", Wedge(2)), engine)
-    loop.add_sink(sent)
-    loop.add_sink(view, view=True)
-    loop.add_controls(Script([Command(Action.MIRROR)]))
+    sink = Kept()
+    others = Kept()
+    loop = pipeline(LosslessSource("wedge", Wedge(3)), engine)
+    loop.add_sink(sink, view=True)
+    loop.add_sink(others)
+    loop.add_controls(Script([Command(Action.MIRROR)], [Command(Action.SPLIT)]))
     loop.run(threading.Event())
-    np.testing.assert_array_equal(view.frames[1].pixels, view.frames[0].pixels[:, ::-1])
-    np.testing.assert_array_equal(sent.frames[1].pixels, sent.frames[0].pixels)
-    assert (sent.frames[0].pixels != sent.frames[0].pixels[:, ::-1]).any()
+    painted = others.frames[0].pixels
+    assert all((frame.pixels == painted).all() for frame in others.frames)
+    np.testing.assert_array_equal(sink.frames[0].pixels, painted)
+    np.testing.assert_array_equal(sink.frames[1].pixels, painted[:, ::-1])
+    np.testing.assert_array_equal(sink.frames[2].pixels[:, 26:], painted[:, ::-1][:, 26:])
+    np.testing.assert_array_equal(sink.frames[2].pixels[0, :22, 0], np.arange(235, 125, -5))
 
 
 def test_pause_holds_the_picture_and_the_clip(engine: Engine):
@@ -352,3 +359,61 @@ def test_a_source_thread_that_breaks_is_a_camera_error(engine: Engine):
 
     with pytest.raises(CameraError, match="driver"):
         pipeline(LiveSource("camera", lambda: Broken(5)), engine).run(threading.Event())
+
+
+def test_strength_goes_in_steps_and_stays_between_none_and_all(engine: Engine):
+    loop = pipeline(LosslessSource("numbers", Numbers(9)), engine)
+    sink, seen = Kept(), []
+
+    class Watching(Script):
+        def commands(self) -> list[Command]:
+            seen.append((loop.status().strength, loop.status().notice))
+            return super().commands()
+
+    weaker, stronger = Command(Action.WEAKER), Command(Action.STRONGER)
+    loop.add_sink(sink)
+    loop.add_controls(
+        Watching([weaker], [weaker], [stronger], [stronger, stronger], [Command(Action.SET_STRENGTH, -7)], [weaker])
+    )
+    loop.run(threading.Event())
+    assert [strength for strength, _ in seen] == [100, 90, 80, 90, 100, 0, 0, 0, 0]
+    assert seen[1][1] == "Strength 90%."
+    assert (sink.frames[5].pixels == 6).all()  # the camera's picture
+
+
+def test_a_look_can_be_set_while_the_picture_is_held(engine: Engine, tmp_path: Path):
+    other = tmp_path / "other.onnx"
+    other.write_bytes(WAVE.read_bytes())
+    loop = pipeline(LosslessSource("numbers", Numbers(2)), engine, other)
+    sink = Kept()
+    loop.add_sink(sink)
+    pause = Command(Action.PAUSE)
+    loop.add_controls(Script([pause], [Command(Action.SET_STRENGTH, 0)], [Command(Action.NEXT_STYLE)], [pause]))
+    loop.run(threading.Event())
+    held = [frame.pixels for frame in sink.frames if frame.index == 0]
+    assert len(held) == 4 and not (held[1] == 1).all() and (held[2] == 1).all()
+    assert loop.status().style == 2
+
+
+def test_a_snapshot_is_what_others_see_and_overwrites_nothing(engine: Engine, tmp_path: Path):
+    said: list[str] = []
+    loop = Pipeline(LosslessSource("n", Numbers(4)), engine, [WAVE], said.append, Look(50), tmp_path / "new" / "nst")
+    sink, snap = Kept(), Command(Action.SNAPSHOT)
+    loop.add_sink(sink)
+    loop.add_controls(Script([Command(Action.MIRROR), Command(Action.SPLIT), snap, snap], [snap]))
+    loop.run(threading.Event())
+    files = loop.status().snapshots
+    assert len(set(files)) == 3 and set(files) == set((tmp_path / "new" / "nst").iterdir())
+    assert all(re.fullmatch(r"\d{8}-\d{6}-wave(-\d)?\.png", file.name) for file in files)
+    np.testing.assert_array_equal(cv2.imread(str(files[0])), sink.frames[0].pixels)
+    np.testing.assert_array_equal(cv2.imread(str(files[2])), sink.frames[1].pixels)
+    assert said == [f"Saved {file}" for file in files] and loop.status().notice == said[-1]
+
+
+def test_a_snapshot_that_cannot_be_written_is_a_notice(engine: Engine, tmp_path: Path):
+    (tmp_path / "file").touch()
+    said: list[str] = []
+    loop = Pipeline(LosslessSource("numbers", Numbers(3)), engine, [WAVE], said.append, snapshots=tmp_path / "file")
+    loop.add_controls(Script([Command(Action.SNAPSHOT)]))
+    assert loop.run(threading.Event()).stylized == 3
+    assert len(said) == 1 and "no snapshot can be written there" in said[0]
