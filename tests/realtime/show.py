@@ -30,7 +30,7 @@ WAVE = next(path for path in shipped_styles() if path.stem == "wave")
 class Numbers:
     """An endless clip, 50 pictures a second; picture i is grey i modulo 200, or noise."""
 
-    fps, live, length = 50.0, False, 0
+    fps, codec, live, detachable, length = 50.0, "", False, False, 0
 
     def __init__(self, noise: Pixels | None = None) -> None:
         self.given, self.noise = 0, noise
@@ -73,19 +73,20 @@ class Show:
         self.thread.join(10)
         assert not self.thread.is_alive()
 
-    def raw_viewer(self) -> socket.socket:
-        """Open a WebSocket by hand; nothing is read but the answer to the handshake."""
-        viewer = socket.create_connection(("127.0.0.1", self.page.port), timeout=5)
-        key = base64.b64encode(os.urandom(16)).decode()
-        viewer.sendall(
-            f"GET /socket HTTP/1.1\r\nHost: 127.0.0.1:{self.page.port}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
-        )
-        answer = b""
-        while not answer.endswith(b"\r\n\r\n"):
-            answer += viewer.recv(1)
-        assert b" 101 " in answer
-        return viewer
+
+def raw_viewer(page: Page) -> socket.socket:
+    """Open a WebSocket by hand; nothing is read but the answer to the handshake."""
+    viewer = socket.create_connection(("127.0.0.1", page.port), timeout=5)
+    key = base64.b64encode(os.urandom(16)).decode()
+    viewer.sendall(
+        f"GET /socket HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+    )
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        answer += viewer.recv(1)
+    assert b" 101 " in answer
+    return viewer
 
 
 def wait(true: Callable[[], object], seconds: float = 5) -> None:

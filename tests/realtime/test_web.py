@@ -23,7 +23,7 @@ from realtime.pipeline import STRENGTH_STEP
 from realtime.sinks import web
 from realtime.sinks.web import Page
 from tests.conftest import Run, assert_one_line
-from tests.realtime.show import WAVE, Show, masked, next_picture, status_with, wait
+from tests.realtime.show import WAVE, Show, masked, next_picture, raw_viewer, status_with, wait
 
 PAGE_HTML = Path(web.__file__).with_name("page.html").read_text(encoding="utf-8")
 
@@ -310,7 +310,7 @@ def test_nonsense_is_ignored(show: Show, text: str):
 def test_a_broken_frame_costs_at_most_its_sender(show: Show, sent: bytes):
     async def look_on() -> None:
         async with aiohttp.ClientSession(show.local) as client, client.ws_connect("/socket") as good:
-            with contextlib.closing(show.raw_viewer()) as bad:
+            with contextlib.closing(raw_viewer(show.page)) as bad:
                 bad.sendall(sent)
                 for _ in range(5):
                     await next_picture(good)
@@ -344,7 +344,7 @@ def test_a_viewer_that_never_reads_gets_two_pictures_and_holds_nobody_back(show:
                 seen += 1
             return seen
 
-    with contextlib.closing(show.raw_viewer()) as deaf:
+    with contextlib.closing(raw_viewer(show.page)) as deaf:
         wait(lambda: show.page._viewers)
         assert asyncio.run(look_on()) > 10
         deaf.setblocking(False)
@@ -354,7 +354,7 @@ def test_a_viewer_that_never_reads_gets_two_pictures_and_holds_nobody_back(show:
 def test_one_that_asks_on_and_on_without_reading_fills_no_memory(tmp_path: Path):
     noise = np.random.default_rng(1).integers(0, 256, (480, 640, 3)).astype(np.uint8)
     show = Show(tmp_path, noise=noise)
-    with contextlib.closing(show.raw_viewer()) as deaf:
+    with contextlib.closing(raw_viewer(show.page)) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         wait(lambda: show.page._viewers and show.page._viewers[0].connection.get_extra_info("socket"))
         show.page._viewers[0].connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -375,7 +375,7 @@ def test_one_that_asks_on_and_on_without_reading_fills_no_memory(tmp_path: Path)
 def test_one_that_does_not_answer_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(web, "HEARTBEAT_S", 0.4)
     show = Show(tmp_path)
-    with contextlib.closing(show.raw_viewer()):
+    with contextlib.closing(raw_viewer(show.page)):
         wait(lambda: show.page._viewers)
         wait(lambda: not show.page._viewers, seconds=3)
     show.close()
@@ -392,7 +392,7 @@ def test_closing_says_goodbye_within_two_seconds(show: Show):
             assert message.type is aiohttp.WSMsgType.CLOSE and message.data == 1001
             assert time.monotonic() - started < 2
 
-    with contextlib.closing(show.raw_viewer()):
+    with contextlib.closing(raw_viewer(show.page)):
         asyncio.run(look_on())
         show.close()
     show.page.close()
