@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, assert_one_line
 
 
 def test_imports_keep_to_their_side():
@@ -42,3 +42,10 @@ def test_runtime_is_one_wheel_of_onnx_runtime_on_each_platform():
         there = {"sys_platform": system, "platform_machine": machine}
         chosen = [n.name for n in needs if n.marker is None or n.marker.evaluate(there)]
         assert [name for name in chosen if name.startswith("onnxruntime")] == [wanted]
+
+
+def test_without_the_training_packages_a_command_says_what_to_install():
+    for command in ("nst_train", "nst_still", "nst_eval"):
+        code = f"import sys; sys.modules['torch'] = None; from training.commands import {command}; {command}()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert_one_line(done, 2, "torch is not installed", "[train]")

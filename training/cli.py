@@ -234,15 +234,15 @@ def certify(
 
 
 def main() -> None:
-    """Entry point of `nst-train`."""
+    """Run `nst-train`."""
     run_command(app)
 
 
 def main_still() -> None:
-    """Entry point of `nst-still`."""
+    """Run `nst-still`."""
     run_command(still_app)
 
 
 def main_eval() -> None:
-    """Entry point of `nst-eval`."""
+    """Run `nst-eval`."""
     run_command(eval_app)
