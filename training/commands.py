@@ -26,8 +26,8 @@ def _cli() -> ModuleType:
         from training import cli
     except ModuleNotFoundError as error:
         print(
-            f"error: {error.name} is not installed. Training needs more than nst-cam: pip install 'nst[train]', or in a "
-            "checkout pip install -e '.[train]'.",
+            f"error: {error.name} is not installed. Training needs more than nst-cam: pip install 'nst[train]', "
+            "or in a checkout pip install -e '.[train]'.",
             file=sys.stderr,
         )
         sys.exit(2)
