@@ -27,7 +27,7 @@ def test_every_option_that_it_shows_exists(run: Run):
 def test_every_file_that_it_names_is_there():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
-    chains = re.findall(r"- The .*: `(realtime|training)/(.*)`", README)
+    chains = re.findall(r"^- [A-Z].*: `(realtime|training)/(.*)`", README, re.MULTILINE)
     assert len(chains) == 3
     for package, chain in chains:
         for name in re.findall(r"\w+\.py", chain):
