@@ -109,7 +109,7 @@ class StillConfig:
     """`lbfgs` or `adam`."""
     iterations: int = 200
     """Iterations at the coarsest scale; each finer one takes half as many."""
-    style_weight: float = 40.0
+    style_weight: float = 12.0
     """Weight of the style error, relative to a content weight of 1."""
     pooling: str = "average"
     """`average` or `max`."""

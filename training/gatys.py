@@ -37,9 +37,9 @@ LUMA = (0.299, 0.587, 0.114)
 class Weights:
     """Weights of the terms of the objective. Style and content are relative errors, 0 at the target, 1 for nothing."""
 
-    style: float = 40.0
+    style: float = 12.0
     content: float = 1.0
-    variation: float = 2.0
+    variation: float = 10.0
 
 
 @dataclass(frozen=True)
