@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from realtime.engine import Engine
 from realtime.hotkeys import markdown_table
+from realtime.styles import markdown_table as styles_table
 from realtime.styles import shipped_styles
 from tests.conftest import ROOT, Run
 
@@ -14,6 +16,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_key_table_is_the_table_of_the_code():
     assert markdown_table() in README
+
+
+def test_the_table_of_styles_is_made_from_their_certificates():
+    shipped = [Engine(path, (640, 480)).metadata for path in shipped_styles()]
+    assert all(metadata.certificate for metadata in shipped)
+    assert styles_table(shipped) in README
 
 
 def test_every_option_that_it_shows_exists(run: Run):
