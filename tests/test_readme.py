@@ -25,8 +25,9 @@ def test_the_table_of_styles_is_made_from_their_certificates():
 
 
 def test_every_option_that_it_shows_exists(run: Run):
-    for command in ("nst-cam", "nst-train", "nst-still"):
-        shown = {o for line in README.splitlines() if command in line for o in re.findall(r"(?<!\w)--[a-z-]+", line)}
+    for command in ("nst-cam", "nst-train", "nst-still", "nst-eval"):
+        calls = re.findall(rf"{command} (.*)", README)
+        shown = {option for call in calls for option in re.findall(r"(?<!\w)--[a-z-]+", call)}
         assert shown
         helped = run(command, "--help", env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"}).stdout
         assert shown <= set(re.findall(r"--[a-z-]+", helped))
