@@ -45,7 +45,7 @@ class TrainConfig:
     tv_weight: float = 6.0
     """Weight of total variation."""
     learning_rate: float = 3e-3
-    """Peak learning rate of Adam."""
+    """Peak learning rate."""
     cache_gb: float = 4.0
     """Size limit of the cache of content features, in 10^9 bytes; 0 does without."""
     crop: int = 144

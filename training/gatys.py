@@ -27,6 +27,8 @@ from training.vgg import CONTENT_LAYER, STYLE_LAYERS, VGG19, load_vgg19
 COARSEST = 384
 """Long side of the first scale at most; each scale is at most twice the one before."""
 CALIBRATION_PHOTOS = 48
+HISTORY_VALUES = 50_000_000
+"""Values of past pictures that L-BFGS may keep, and as many of past gradients: 100 iterations up to 400 x 400 pixels."""
 SMALLEST = 32
 EMPTY_MASK = 0.002
 """Mean brightness, 0 to 1, below which a mask selects nothing."""
@@ -249,7 +251,7 @@ def _descend(
             [picture],
             max_iter=1,
             max_eval=25,  # by default 1 for 1 iteration, which leaves nothing for the line search
-            history_size=20,
+            history_size=min(100, max(10, HISTORY_VALUES // picture.numel())),
             line_search_fn="strong_wolfe",
         )
     else:

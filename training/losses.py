@@ -74,17 +74,20 @@ def total_variation(pictures: Tensor) -> Tensor:
     return down + across
 
 
-def temporal_error(net: Callable[[Tensor], Tensor], photos: Tensor, stylized: Tensor, rng: torch.Generator) -> Tensor:
+def temporal_error(
+    net: Callable[[Tensor, Tensor], Tensor], photos: Tensor, at: Tensor, stylized: Tensor, rng: torch.Generator
+) -> Tensor:
     """Return how much the picture changes beyond its motion when the photo moves by some pixels and gets noise.
 
-    `stylized` is `net(photos)`. The photo is moved by up to 7 pixels and given sensor noise; where both pictures show
+    `stylized` is `net(photos, at)`. The photo is moved, and its canvas with it, by up to 7 pixels and given sensor noise; where both pictures show
     the same place, the squared difference of their strokes is averaged.
     """
     reach = 7
     dy, dx = (int(v) for v in torch.randint(-reach, reach + 1, (2,), generator=rng))
     sigma = 0.03 * float(torch.rand((), generator=rng))
     noise = torch.randn(photos.shape, generator=rng).to(photos.device)
-    moved = net((photos.roll((dy, dx), dims=(2, 3)) + sigma * noise).clamp(0, 1))
+    motion = torch.tensor([dy, dx], device=photos.device)
+    moved = net((photos.roll((dy, dx), dims=(2, 3)) + sigma * noise).clamp(0, 1), at - motion)
     inner = slice(2 * reach, -2 * reach)
     return (moved.roll((-dy, -dx), dims=(2, 3)) - stylized)[:, :, inner, inner].square().mean()
 

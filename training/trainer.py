@@ -11,7 +11,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pytorch_optimizer import SOAP
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -39,6 +40,8 @@ CALIBRATION_CROPS = 48
 EDGE = 16
 """Pixels at each side of a crop that the net paints and the loss does not see. Else the net learns to paint lines along
 the border, since lines please the style term."""
+CANVAS_PX = 4096.0
+"""How far a crop may lie from the origin of the canvas: so far that each sees another part of it."""
 TRIAL_CROPS = 8
 """By which the shipped style that fits best is chosen."""
 PREVIEW_PHOTOS = 4
@@ -95,6 +98,7 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.half = computes_bfloat16(self.device)
         self.vgg = load_vgg19(config.vgg_weights).to(self.device)
         saved = self._saved(resume)
         check_writable(config.output)
@@ -112,7 +116,7 @@ class Trainer:
         self.started_from, net = (str(saved["started_from"]), TransformNet()) if saved else self._start()
         self.net = net.to(self.device)
         self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate)
+        self.optimizer = SOAP(self.net.parameters(), lr=config.learning_rate, weight_decay=0.0)
         if saved:
             self.net.load_state_dict(saved["net"])
             self.average.load_state_dict(saved["average"])
@@ -210,12 +214,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         content = self.cache(self.step * config.batch, _inner(photos), self._content)
-        stylized = self.net(photos)
-        features = self.vgg(_inner(stylized), (*STYLE_LAYERS, CONTENT_LAYER))
+        at = (CANVAS_PX * torch.rand(len(photos), 2, generator=rng)).to(self.device)
+        stylized = self.net(photos, at)
+        features = self._see(_inner(stylized), (*STYLE_LAYERS, CONTENT_LAYER))
         terms = {
             "style": style_error(features, self.style_grams, self.vgg.loudness),
             "content": content_error(features[CONTENT_LAYER], content),
-            "temporal": temporal_error(self.net, photos, stylized, rng),
+            "temporal": temporal_error(self.net, photos, at, stylized, rng),
             "variation": total_variation(stylized),
         }
         weights = (self._style_weight(), 1.0, config.temporal_weight, config.tv_weight)
@@ -281,14 +286,21 @@ class Trainer:
 
     @torch.no_grad()
     def _content(self, pictures: Tensor) -> Tensor:
-        features: Tensor = self.vgg(pictures, [CONTENT_LAYER])[CONTENT_LAYER]
-        return features
+        return self._see(pictures, [CONTENT_LAYER])[CONTENT_LAYER]
+
+    def _see(self, pictures: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Return the loss network's activations, float32, computed at the precision that is fast on this device."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            features = self.vgg(pictures, layers)
+        return {name: activations.float() for name, activations in features.items()}
 
     def _content_settings(self) -> dict[str, Any]:
         """Return what the content features of the crops depend on."""
         photos = [(str(path.relative_to(self.config.content)), path.stat().st_size) for path in self.photos]
         means = [mean.double().sum().item() for mean in self.means.values()]
-        return {"photos": photos, "side": self._side, "seed": self.config.seed, "vgg": self.vgg.sha256, "means": means}
+        return {"photos": photos, "side": self._side, "seed": self.config.seed, "vgg": self.vgg.sha256, "means": means} | {
+            "bfloat16": self.half
+        }
 
     def _calibration(self) -> list[Tensor]:
         crops = RandomCrops(self.photos, 224, self.config.seed)
@@ -334,6 +346,14 @@ class Trainer:
         if changed:
             raise ConfigError(f"{self.checkpoint}: was made with another {', '.join(changed)}; resume with the same.")
         return saved
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 faster than float32, rather than emulating it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
 def _features_shape(crop: int) -> tuple[int, int, int]:

@@ -7,6 +7,8 @@ layers are ours, chosen for two CPU cores: nearly all work happens at 1/8 of the
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,10 @@ from torch import Tensor, nn
 STRIDE = 8
 MARGIN = 8
 """Pixels by which the picture is reflected outwards before the net and cropped after it, against borders."""
+
+WAVES = 16
+LENGTHS = (2.6, 24.0)
+"""Shortest and longest wave of the canvas, in cells of `STRIDE` pixels."""
 
 
 class TransformNet(nn.Module):
@@ -25,6 +31,7 @@ class TransformNet(nn.Module):
         self.down4 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
         self.down8 = nn.Conv2d(32, width, 3, stride=2, padding=1)
         self.norm8 = nn.InstanceNorm2d(width, affine=True)
+        self.canvas = Canvas(width)
         self.body = nn.Sequential(*(Block(width, hidden) for _ in range(blocks)))
         self.skip4 = nn.Conv2d(32, 32, 1)
         self.lateral4 = nn.Conv2d(width, 32, 1)
@@ -34,18 +41,56 @@ class TransformNet(nn.Module):
         self.refine2 = nn.Conv2d(16, 16, 3, padding=1, groups=16)
         self.paint = UpsampleConv(16, 3)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the stylized pictures, of the same shape and range."""
+    def forward(self, image: Tensor, at: Tensor | None = None) -> Tensor:
+        """Return the stylized pictures, of the same shape and range; `at` is where each lies on the canvas, see there."""
         x1 = F.pad(image, (MARGIN,) * 4, mode="reflect")
-        x2 = F.relu(self.down2(x1))  # (N, 16, H/2, W/2), margin included
-        x4 = F.relu(self.down4(x2))  # (N, 32, H/4, W/4)
-        x8 = F.relu(self.norm8(forget_border(self.down8(x4))))  # (N, width, H/8, W/8)
-        y8 = self.body(x8)
-        # ONNX Runtime adds and rectifies within the skip's convolution
-        y4 = F.relu(self.refine4(F.relu(self.skip4(x4) + double(self.lateral4(y8)))))
-        y2 = F.relu(self.refine2(F.relu(self.skip2(x2) + double(self.lateral2(y4)))))
+        x2 = leaky(self.down2(x1))  # (N, 16, H/2, W/2), margin included
+        x4 = leaky(self.down4(x2))  # (N, 32, H/4, W/4)
+        x8 = self.norm8(forget_border(self.down8(x4)))  # (N, width, H/8, W/8)
+        y8 = self.body(leaky(self.canvas(x8, at) + x8))
+        # ONNX Runtime adds and rectifies within the convolution before
+        y4 = leaky(self.skip4(x4) + double(self.lateral4(y8)))
+        y4 = leaky(self.refine4(y4) + y4)
+        y2 = F.relu(self.skip2(x2) + double(self.lateral2(y4)))
+        y2 = F.relu(self.refine2(y2) + y2)
         y1: Tensor = self.paint(y2)
         return y1[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+class Canvas(nn.Module):
+    """What a net sees besides the photo: a texture that lies still behind the picture, so that flat areas get strokes.
+
+    A net of convolutions paints what is flat flat. The texture is a sum of plane waves of all directions, whose lengths
+    share no multiple, so that it does not repeat; what the net makes of them, it learns.
+
+    Source: the idea is Ulyanov et al. (2016), "Texture Networks", section 3.2, with noise, which would flicker.
+    """
+
+    waves: Tensor  # (WAVES, 2): radians a cell, down and across
+    phases: Tensor  # (WAVES,)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        turn = torch.arange(WAVES) * (math.pi * (3 - 5**0.5))  # the golden angle
+        length = torch.logspace(math.log10(LENGTHS[0]), math.log10(LENGTHS[1]), WAVES)[torch.arange(WAVES) * 7 % WAVES]
+        self.register_buffer(
+            "waves", 2 * math.pi * torch.stack([turn.sin(), turn.cos()], dim=1) / length[:, None], persistent=False
+        )
+        self.register_buffer("phases", torch.arange(WAVES) * 1.7, persistent=False)
+        self.weigh = nn.Conv2d(WAVES, width, 1, bias=False)
+        nn.init.normal_(self.weigh.weight, std=0.1)
+
+    def forward(self, x: Tensor, at: Tensor | None) -> Tensor:
+        """Return (N or 1, width, h, w) for features (N, width, h, w) that lie at `at`, (N, 2) pixels down and across."""
+        down = torch.arange(x.shape[2], device=x.device)[:, None]
+        across = torch.arange(x.shape[3], device=x.device)[None, :]
+        angle = down * self.waves[:, 0, None, None] + across * self.waves[:, 1, None, None] + self.phases[:, None, None]
+        if at is None:
+            waves = angle[None].sin()
+        else:
+            waves = (angle[None] + (at @ self.waves.T / STRIDE)[:, :, None, None]).sin()
+        weighed: Tensor = self.weigh(waves)
+        return weighed
 
 
 class Block(nn.Module):
@@ -57,20 +102,21 @@ class Block(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.norm = nn.InstanceNorm2d(width, affine=True)
         self.look1 = nn.Conv2d(width, width, 5, groups=width)
         self.expand1 = nn.Conv2d(width, hidden, 1)
         self.project1 = nn.Conv2d(hidden, width, 1)
         self.look2 = nn.Conv2d(width, width, 5, groups=width)
         self.expand2 = nn.Conv2d(width, hidden, 1)
         self.project2 = nn.Conv2d(hidden, width, 1)
+        self.norm = nn.InstanceNorm2d(width, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same shape (N, width, h, w)."""
-        seen = F.pad(self.norm(x), (4, 4, 4, 4), mode="replicate")
-        thought = F.relu(self.project1(F.relu(self.expand1(self.look1(seen)))))  # (N, width, h + 4, w + 4)
-        change: Tensor = self.project2(F.relu(self.expand2(self.look2(thought))))
-        return x + change
+        """Return features of the same shape (N, width, h, w), normalized."""
+        seen = F.pad(x, (4, 4, 4, 4), mode="replicate")
+        thought = leaky(self.project1(leaky(self.expand1(self.look1(seen)))))  # (N, width, h + 4, w + 4)
+        change = self.project2(leaky(self.expand2(self.look2(thought))))
+        normalized: Tensor = self.norm(x + change)
+        return normalized
 
 
 class UpsampleConv(nn.Module):
@@ -104,6 +150,11 @@ class UpsampleConv(nn.Module):
         kernels = phases.reshape(4 * out, channels, 3, 3)
         painted = F.sigmoid(F.conv2d(x, kernels, self.bias.repeat_interleave(4), padding=1))
         return F.conv_transpose2d(painted, self.interleave, stride=2, groups=out)
+
+
+def leaky(x: Tensor) -> Tensor:
+    """Return the features rectified, but for a tenth: with a plain ReLU, all of a layer can die, and does."""
+    return F.leaky_relu(x, 0.1)
 
 
 def forget_border(x: Tensor) -> Tensor:

@@ -37,6 +37,15 @@ def test_upsampling_by_phases_is_upsampling_then_convolving():
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_canvas_moves_by_whole_cells_with_its_picture_and_does_not_repeat(net: TransformNet):
+    x = torch.zeros(1, 16, 40, 40)
+    here, there = net.canvas(x, torch.zeros(1, 2)), net.canvas(x, torch.tensor([[2.0 * STRIDE, 5.0 * STRIDE]]))
+    torch.testing.assert_close(net.canvas(x, None), here)
+    torch.testing.assert_close(there[:, :, :-2, :-5], here[:, :, 2:, 5:], rtol=1e-3, atol=1e-4)
+    shifts = [net.canvas(x, torch.tensor([[0.0, float(k * STRIDE)]])) for k in range(4, 200)]
+    assert min(float(((shifted - here).square().mean() / here.square().mean()).detach()) for shifted in shifts) > 0.5
+
+
 def test_the_net_keeps_size_and_range(net: TransformNet):
     for size in ((16, 16), (64, 24), (40, 136)):
         painted = net(torch.rand(2, 3, *size))

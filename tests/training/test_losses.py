@@ -76,8 +76,15 @@ def test_temporal_error_is_small_for_what_moves_along_and_large_for_what_stays()
     photos = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
     grid = 0.5 * (torch.arange(64) % 8 < 4).float().expand(2, 3, 64, 64)
 
-    def error(net):  # the mean over several motions
-        return sum(float(temporal_error(net, photos, net(photos), torch.Generator().manual_seed(s))) for s in range(8))
+    at = torch.zeros(2, 2)
 
-    follows, sticks = error(lambda x: 0.5 * x), error(lambda x: 0.5 * x + grid)
+    def error(net):  # the mean over several motions
+        rngs = [torch.Generator().manual_seed(s) for s in range(8)]
+        return sum(float(temporal_error(net, photos, at, net(photos, at), rng)) for rng in rngs)
+
+    def on_canvas(x, at):  # a grid that lies where the canvas does
+        return 0.5 * x + torch.stack([grid[0].roll(tuple(int(-v) for v in where), (1, 2)) for where in at])
+
+    follows, sticks = error(lambda x, _: 0.5 * x), error(lambda x, _: 0.5 * x + grid)
     assert 0 < 100 * follows < sticks
+    assert error(on_canvas) < 2 * follows
