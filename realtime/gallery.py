@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -86,7 +87,8 @@ def _versions(folder: Path) -> set[_Version]:
             if entry.name.endswith(".onnx") and not entry.name.startswith("."):
                 with contextlib.suppress(OSError):  # gone meanwhile
                     state = os.stat(entry.path)
-                    found.add((folder / entry.name, state.st_mtime_ns, state.st_size))
+                    if stat.S_ISREG(state.st_mode):
+                        found.add((folder / entry.name, state.st_mtime_ns, state.st_size))
     return found
 
 

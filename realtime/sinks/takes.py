@@ -27,7 +27,7 @@ class _Take(threading.Thread):
         super().__init__(name="recording", daemon=True)
         self.began_s = time.monotonic()
         self.recorder: Recorder | None = None
-        self.over = threading.Event()
+        self.over, self.broken = threading.Event(), False
         self._open_recorder, self._tell = open_recorder, tell
         self.start()
 
@@ -39,8 +39,8 @@ class _Take(threading.Thread):
         except NstError as error:
             self._tell(str(error))
         else:
-            name = self.recorder.name
-            self._tell(f"Recorded {name}" if Path(name).exists() else "Nothing was recorded.")
+            if not self.broken:
+                self._tell(f"Recorded {self.recorder.name}" if self.recorder.written else "Nothing was recorded.")
         finally:
             self.over.set()
 
@@ -84,6 +84,7 @@ class Takes:
                 self._take.recorder.write(frame)
             except SinkError as error:
                 self._tell(str(error))
+                self._take.broken = True
                 self._end()
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from realtime.config import Address, parse_address
 from realtime.errors import ConfigError
+from realtime.gallery import Gallery
 from realtime.hotkeys import command_for_key
 from realtime.pipeline import STRENGTH_STEP
 from realtime.sinks import web
@@ -74,7 +75,7 @@ def test_the_page_is_there_with_the_keys_and_nothing_from_elsewhere(show: Show):
 
 def test_each_button_has_a_key_of_the_table():
     keys = re.findall(r'data-key="(.)"', PAGE_HTML)
-    assert len(keys) == 6 and all(command_for_key(key) for key in keys)
+    assert len(keys) == 9 and all(command_for_key(key) for key in keys)
 
 
 def test_the_picture_moves_and_a_slow_viewer_gets_the_newest(show: Show):
@@ -137,7 +138,7 @@ def test_cards_are_painted_and_a_broken_style_says_so(tmp_path: Path):
             while True:
                 message = await viewer.receive(5)
                 cards = json.loads(message.data).get("cards") if message.type is aiohttp.WSMsgType.TEXT else None
-                if cards and cards[0]["painted"] and cards[1]["fault"]:
+                if cards and cards[0]["thumbnail"] and cards[1]["fault"]:
                     return cards
 
     assert ask(show, "/cards/1")[0] == 404  # nobody has looked on yet
@@ -214,7 +215,7 @@ def test_own_names_are_let_in(show: Show):
 
 def test_the_page_is_for_this_machine_unless_asked_otherwise(show: Show):
     assert show.page.url == f"http://127.0.0.1:{show.page.port}/"
-    page = Page(Address(), [], lambda: None)  # type: ignore[arg-type, return-value]
+    page = Page(Address(), Gallery([]), lambda: None)  # type: ignore[arg-type, return-value]
     assert [sock.getsockname()[0] for site in page._runner.sites for sock in site._server.sockets] == ["127.0.0.1"]
     page.close()
 
@@ -403,8 +404,8 @@ def test_closing_says_goodbye_within_two_seconds(show: Show):
 def test_a_second_page_takes_the_next_port_but_not_if_it_was_asked_for_one(show: Show):
     taken = show.page.port
     with pytest.raises(ConfigError, match=f"--web 127.0.0.1:{taken}: cannot be served there"):
-        Page(Address("127.0.0.1", taken), [], lambda: None)  # type: ignore[arg-type, return-value]
-    pages = [Page(Address(), [], lambda: None) for _ in range(2)]  # type: ignore[arg-type, return-value]
+        Page(Address("127.0.0.1", taken), Gallery([]), lambda: None)  # type: ignore[arg-type, return-value]
+    pages = [Page(Address(), Gallery([]), lambda: None) for _ in range(2)]  # type: ignore[arg-type, return-value]
     assert len({page.port for page in pages}) == 2
     assert all(web.PORT <= page.port < web.PORT + web.PORTS for page in pages)
     for page in pages:
