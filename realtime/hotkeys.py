@@ -56,7 +56,7 @@ HOTKEYS = (
     Hotkey(("p", "ArrowLeft"), "p, left", Action.PREVIOUS_STYLE, "previous style"),
     Hotkey(tuple("123456789"), "1-9", Action.CHOOSE_STYLE, "style by number"),
     Hotkey(("b",), "b", Action.BLEND, "mix with the next style, half and half, on or off"),
-    Hotkey(("a",), "a", Action.CYCLE, "next style by itself every 30 s (`--cycle`), on or off"),
+    Hotkey(("a",), "a", Action.CYCLE, "next style by itself every 30 seconds, on or off"),
     Hotkey(("+", "="), "+, =", Action.STRONGER, "more painting, in steps of 10%"),
     Hotkey(("-",), "-", Action.WEAKER, "less painting, more camera"),
     Hotkey(("c",), "c", Action.KEEP_COLORS, "the camera's own colours, on or off"),

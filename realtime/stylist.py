@@ -90,6 +90,8 @@ class Stylist:
         self._before: dict[Engine, float] = {}
         """What the picture fades out of; empty when nothing fades. As the goal, engines and their shares."""
         self._shares = self._goal
+        self._paintings: dict[Engine, Pixels] = {}
+        """The last ones of the engines in the picture, the oldest first."""
         self._began_s: float | None = None
         self._blended = False
         self._wish: _Wish | None = None
@@ -118,7 +120,7 @@ class Stylist:
         self.fading = bool(self._before)
         if arrived == 1:
             self._shares, self._before = self._goal, {}
-        return _paint(self._shares, camera)
+        return self._paint(camera)
 
     def choose(self, number: int) -> None:
         """Change to the style of a number; a mix ends."""
@@ -202,16 +204,24 @@ class Stylist:
         if self._wish and not self._load and not self._before:
             self._load = _Load(self._wish, self.engine, picture)
 
+    def _paint(self, camera: Pixels) -> Pixels:
+        """Return the paintings of the engines that have a share, mixed.
 
-def _paint(shares: dict[Engine, float], picture: Pixels) -> Pixels:
-    """Return the paintings of some engines, mixed by their shares; those without one do not work."""
-    mixed, total = picture, 0.0
-    for engine, share in shares.items():
-        if share > 0:
-            painted, total = engine.stylize(picture), total + share
-            mixed = (
-                painted
-                if total == share
-                else np.asarray(cv2.addWeighted(painted, share / total, mixed, 1 - share / total, 0), np.uint8)
-            )
-    return mixed
+        While it fades, one engine works for each frame, in turn, and the others lend their last painting, a frame or
+        two old: it cannot be told from the real one in so short a time, and the frame rate holds.
+        """
+        engines = [engine for engine, share in self._shares.items() if share > 0]
+        usable = [e for e, painting in self._paintings.items() if e in engines and painting.shape == camera.shape]
+        due = [engine for engine in engines if engine not in usable] or (usable[:1] if self.fading else engines)
+        lent = {engine: self._paintings[engine] for engine in usable if engine not in due}
+        self._paintings = lent | {engine: engine.stylize(camera) for engine in due}
+        mixed, total = camera, 0.0
+        for engine in engines:
+            share, painting = self._shares[engine], self._paintings[engine]
+            total += share
+            mixed = painting if total == share else _over(painting, mixed, share / total)
+        return mixed
+
+
+def _over(painting: Pixels, below: Pixels, share: float) -> Pixels:
+    return np.asarray(cv2.addWeighted(painting, share, below, 1 - share, 0), np.uint8)

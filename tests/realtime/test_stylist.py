@@ -89,6 +89,32 @@ def test_a_change_fades_over_in_its_time(bench: Bench):
     assert bench.paint() == 204 and not bench.stylist.changing and not bench.stylist.fading
 
 
+def test_a_fade_takes_no_more_work_than_one_style_and_lends_no_old_paintings(bench: Bench):
+    worked: list[str] = []
+    plain = Engine.stylize
+
+    def counted(engine: Engine, pixels):
+        worked.append(engine.path.stem)
+        return plain(engine, pixels)
+
+    bench.stylist.choose(3)
+    bench.paint_until(lambda: bench.stylist.fading)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "stylize", counted)
+        for _ in range(8):
+            bench.paint(FADE_S / 10)
+    assert worked == ["c", "a"] * 4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "stylize", counted)
+        worked.clear()
+        bench.paint(FADE_S)
+        bench.stylist.blend()
+        bench.settle()
+        worked.clear()
+        bench.paint()
+    assert worked == ["c", "d"]  # a mix that lasts has both
+
+
 def test_frames_go_on_with_the_old_style_while_the_next_loads(bench: Bench, loads: list[str]):
     bench.stylist.choose(2)
     times, greys = [], []
