@@ -121,6 +121,8 @@ def styles(
         typer.echo(markdown_table([Engine(path, (640, 480)).metadata for path in shipped_styles()]))
         return
     folder, number = own_styles_folder(), 0
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
     for path in [*shipped_styles(), *sorted(folder.glob("*.onnx"))]:
         try:
             metadata = Engine(path, (640, 480)).metadata

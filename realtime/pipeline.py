@@ -248,7 +248,7 @@ class Pipeline:
             }
             shown = [text for text, set_so in settings.items() if set_so]
             mixed = [engine for engine in (self._stylist.engine, self._stylist.second) if engine]
-            names = [f"{self._gallery.number(engine.path)} {engine.metadata.name}" for engine in mixed]
+            names = [f"{self._gallery.number(engine.path) or '-'} {engine.metadata.name}" for engine in mixed]
             lines.append("   ".join([" + ".join(names), *shown]))
             times = f"{status.latency_ms:.0f} ms, p95 {status.latency_p95_ms:.0f} ms"
             lines.append(f"{status.fps:.0f} fps   {times}")

@@ -174,12 +174,11 @@ class Stylist:
         self._began_s = None
 
     def _watch_clock(self, now_s: float) -> None:
-        if self.cycling:
-            if self._due_s is not None and now_s >= self._due_s:
+        """Change to the next style when it is time, unless the last change is still on its way."""
+        if self.cycling and (self._due_s is None or now_s >= self._due_s):
+            if self._due_s is not None and not self.changing:
                 self.step()
-                self._due_s = None
-            if self._due_s is None:
-                self._due_s = now_s + self._cycle_s
+            self._due_s = now_s + self._cycle_s
 
     def _go_on_loading(self, picture: Pixels) -> None:
         load = self._load

@@ -143,12 +143,13 @@ def test_away_and_back_again_loads_nothing_and_stays(bench: Bench, loads: list[s
     assert bench.settle() == 0 and not bench.stylist.changing and loads == []
 
 
-def test_wanted_away_wanted_again_is_loaded_after_all(bench: Bench, loads: list[str]):
-    bench.stylist.choose(2)
+def test_wanted_away_wanted_again_is_loaded_after_all(tmp_path: Path, loads: list[str]):
+    bench = Bench(tmp_path, broken="b")
+    bench.stylist.step()
     bench.paint()
-    bench.stylist.choose(3)
-    bench.stylist.choose(2)
-    assert bench.settle() == 102
+    bench.stylist.choose(1)  # given up before it came to c
+    bench.stylist.step()
+    assert bench.settle() == 204
 
 
 def test_turning_back_in_a_fade_does_not_jump(bench: Bench):
@@ -227,6 +228,15 @@ def test_the_timer_goes_by_the_clock_and_anew_after_a_choice(tmp_path: Path):
     assert not bench.stylist.cycling
     bench.paint(20)
     assert bench.settle() == 0
+
+
+def test_a_timer_faster_than_loading_still_gets_on(tmp_path: Path, loads: list[str]):
+    bench = Bench(tmp_path, cycle_s=1)
+    deadline = time.monotonic() + 5
+    while bench.stylist.engine.path.stem != "c":
+        assert time.monotonic() < deadline
+        bench.paint(0.2)
+        time.sleep(0.02)
 
 
 def test_hundreds_of_changes_leave_no_thread_and_no_engine(bench: Bench):
