@@ -109,7 +109,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 
 def hud_difference(a: np.ndarray, b: np.ndarray) -> float:
     """Mean difference of the HUD's first line, behind the style's name."""
-    return float(np.abs(a[8:26, 90:400] - b[8:26, 90:400]).mean())
+    return float(np.abs(a[8:26, 90:170] - b[8:26, 90:170]).mean())
 
 
 def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str], tmp_path: Path):
