@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,9 @@ from realtime.command import run_command, stop_on_signals
 from realtime.config import Address, CamConfig, parse_address, parse_size
 from realtime.demo import DemoScene
 from realtime.engine import Engine
+from realtime.errors import StyleError
 from realtime.frames import FrameSource
+from realtime.gallery import Gallery
 from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
 from realtime.sinks.recorder import Recorder
@@ -27,6 +28,7 @@ from realtime.sinks.web import Page
 from realtime.sinks.window import Window, screen_available
 from realtime.sources import measure_camera, open_source
 from realtime.styles import find_style, markdown_table, shipped_styles, summary
+from realtime.styles import styles_folder as own_styles_folder
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 SizeOption = Annotated[str, typer.Option(help="Asked of the camera; larger frames are scaled down to fit.")]
@@ -35,7 +37,9 @@ SizeOption = Annotated[str, typer.Option(help="Asked of the camera; larger frame
 @app.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
-    style: Annotated[str, typer.Option(help="A .onnx file, or the name of a shipped style.")] = CamConfig.style,
+    style: Annotated[
+        list[str], typer.Option(help="A .onnx file or a style's name. Repeated: the styles that the keys go through.")
+    ] = list(CamConfig.styles),  # noqa: B006
     source: Annotated[
         str, typer.Option(help="auto, demo, a camera's number or name, a video, a picture or a folder of them, a URL.")
     ] = CamConfig.source,
@@ -53,13 +57,17 @@ def run(
     web: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve the page there too, or `auto`: on this machine.")
     ] = None,
+    cycle: Annotated[float | None, typer.Option(metavar="SECONDS", help="Change styles by itself, so often.")] = None,
+    styles_folder: Annotated[
+        Path | None, typer.Option(help="Styles that come and go while it runs; else those in your own folder.")
+    ] = None,
 ) -> None:
     """Paint a live camera."""
     if context.invoked_subcommand:
         return
     address = parse_address(web) if web else None
     config = CamConfig(
-        style=style,
+        styles=tuple(style),
         source=source,
         size_wh=parse_size(size),
         frames=frames,
@@ -71,19 +79,18 @@ def run(
         strength=strength,
         keep_colors=keep_colors,
         web=address,
+        cycle_s=cycle,
+        styles_folder=styles_folder,
     )
     stop = stop_on_signals()
-    styles = shipped_styles()
-    first = find_style(config.style)
-    first = next((path for path in styles if path.samefile(first)), first)
+    gallery, first = _open_gallery(config)
     engine = Engine(first, config.size_wh)
     opened = open_source(config.source, config.size_wh, watched=config.watched, stop=stop, say=_say)
-    if first not in styles:
-        styles.insert(0, first)
+    clip = Path(config.source) if Path(config.source).name == opened.name else None
     look = Look(config.strength, config.keep_colors, Smoother() if config.smoothing else None)
-    pipeline = Pipeline(opened, engine, styles, _say, look)
+    pipeline = Pipeline(opened, engine, gallery, _say, look, clip=clip, cycle_s=config.cycle_s)
     with contextlib.closing(opened):
-        _add_sinks(pipeline, config, opened, styles)
+        _add_sinks(pipeline, config, opened, gallery, clip)
         _say(f"{engine.metadata.name} on {opened.name}, {engine.provider.removesuffix('ExecutionProvider')}")
         try:
             pipeline.run(stop, config.frames)
@@ -109,21 +116,30 @@ def devices(size: SizeOption = "640x480") -> None:
 def styles(
     markdown: Annotated[bool, typer.Option("--markdown", help="As a table for the README.")] = False,
 ) -> None:
-    """List the shipped styles, and how good and fast they were found to be."""
-    shipped = [Engine(path, (640, 480)).metadata for path in shipped_styles()]
+    """List the shipped styles and your own, and how good and fast they were found to be."""
     if markdown:
-        typer.echo(markdown_table(shipped))
+        typer.echo(markdown_table([Engine(path, (640, 480)).metadata for path in shipped_styles()]))
         return
-    for number, metadata in enumerate(shipped, start=1):
+    folder, number = own_styles_folder(), 0
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in [*shipped_styles(), *sorted(folder.glob("*.onnx"))]:
+        try:
+            metadata = Engine(path, (640, 480)).metadata
+        except StyleError as error:
+            _say(str(error))
+            continue
+        number += 1
         by = f" by {metadata.artist}" if metadata.artist else ""
         typer.echo(f"{number}  {metadata.name:<20}{metadata.title}{by}")
         if figures := summary(metadata):
             typer.echo(f"   {'':<20}{figures}")
+    typer.echo(f"Your own go into {folder}")
 
 
 @app.command()
 def bench(
-    style: Annotated[str, typer.Option(help="A .onnx file, or the name of a shipped style.")] = CamConfig.style,
+    style: Annotated[str, typer.Option(help="A .onnx file, or a style's name.")] = CamConfig.styles[0],
     size: SizeOption = "640x480",
     rounds: Annotated[int, typer.Option(min=1, help="Frames to time.")] = 100,
 ) -> None:
@@ -149,12 +165,26 @@ def bench(
         typer.echo(f"{name:<10}{np.median(values):7.2f} ms   p95 {np.percentile(values, 95):7.2f} ms")
 
 
-def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource, styles: Sequence[Path]) -> None:
+def _open_gallery(config: CamConfig) -> tuple[Gallery, Path]:
+    """Return the styles to choose from, and the first to run. Raises StyleError when one that is named is not there."""
+    folder = config.styles_folder or own_styles_folder()
+    named = [find_style(style, folder) for style in config.styles]
+    if len(named) > 1:
+        return Gallery(list(dict.fromkeys(named))), named[0]
+    shipped = shipped_styles()
+    first = next((path for path in shipped if path.samefile(named[0])), named[0])
+    if first in shipped:
+        return Gallery(shipped, folder), first
+    if first.resolve().parent == folder.resolve():
+        return Gallery(shipped, folder), folder / first.name
+    return Gallery([first, *shipped], folder), first
+
+
+def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource, gallery: Gallery, clip: Path | None) -> None:
     """Add what the run shows, records and sends; raises ConfigError when one of them cannot be had."""
     if config.virtual_camera:
         pipeline.add_sink(VirtualCamera(config.virtual_camera, config.size_wh, source.fps))
     if config.record:
-        clip = Path(config.source) if Path(config.source).name == source.name else None
         pipeline.add_sink(Recorder(config.record, source.fps, live=source.live, clip=clip, say=_say))
     if config.stream:
         pipeline.add_sink(Stream(config.stream, source.fps))
@@ -164,7 +194,7 @@ def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource, style
         pipeline.add_sink(window, view=True)
         pipeline.add_controls(window)
     if config.web or not (screen or config.headless):
-        page = Page(config.web or Address(), styles, pipeline.status)
+        page = Page(config.web or Address(), gallery, pipeline.status)
         pipeline.add_sink(page, view=True)
         pipeline.add_controls(page)
         _say(f"{'Page' if config.web else 'No screen'}: the picture is at {page.url} (Ctrl-C ends).")

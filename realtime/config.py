@@ -33,8 +33,12 @@ class CamConfig:
         ConfigError: A value is out of its range.
     """
 
-    style: str = "wave"
-    """Path of an exported style, or the name of a shipped one."""
+    styles: tuple[str, ...] = ("wave",)
+    """Paths or names of exported styles: the first runs; two or more are all that there are to choose from."""
+    styles_folder: Path | None = None
+    """Folder whose styles can be chosen too, at any time; None: the user's own."""
+    cycle_s: float | None = None
+    """Change to the next style so often, from the start; None: only when asked for."""
     source: str = "auto"
     """`auto`, `demo`, a camera by number, name or device file, a video, a picture, a folder of pictures, or a URL."""
     size_wh: Size = (640, 480)
@@ -61,6 +65,12 @@ class CamConfig:
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"--frames {self.frames}: must be at least 1.")
+        if not self.styles:
+            raise ConfigError("--style: name at least one.")
+        if self.styles_folder is not None and not self.styles_folder.is_dir():
+            raise ConfigError(f"--styles-folder {self.styles_folder}: no such folder. Make it, or give another.")
+        if self.cycle_s is not None and not 1 <= self.cycle_s <= 86400:
+            raise ConfigError(f"--cycle {self.cycle_s:g}: must be from 1 to 86400, in seconds.")
         if not 0 <= self.strength <= 100:
             raise ConfigError(f"--strength {self.strength}: must be from 0 to 100, in percent.")
         if self.record is not None and self.record.suffix.lower() not in (".mkv", ".mp4"):

@@ -12,6 +12,8 @@ class Action(Enum):
     NEXT_STYLE = auto()
     PREVIOUS_STYLE = auto()
     CHOOSE_STYLE = auto()
+    BLEND = auto()
+    CYCLE = auto()
     PAUSE = auto()
     MIRROR = auto()
     SMOOTH = auto()
@@ -21,6 +23,7 @@ class Action(Enum):
     KEEP_COLORS = auto()
     SPLIT = auto()
     SNAPSHOT = auto()
+    RECORD = auto()
     HUD = auto()
     HELP = auto()
     QUIT = auto()
@@ -52,11 +55,14 @@ HOTKEYS = (
     Hotkey(("n", "ArrowRight"), "n, right", Action.NEXT_STYLE, "next style"),
     Hotkey(("p", "ArrowLeft"), "p, left", Action.PREVIOUS_STYLE, "previous style"),
     Hotkey(tuple("123456789"), "1-9", Action.CHOOSE_STYLE, "style by number"),
+    Hotkey(("b",), "b", Action.BLEND, "mix with the next style, half and half, on or off"),
+    Hotkey(("a",), "a", Action.CYCLE, "next style by itself every 30 seconds, on or off"),
     Hotkey(("+", "="), "+, =", Action.STRONGER, "more painting, in steps of 10%"),
     Hotkey(("-",), "-", Action.WEAKER, "less painting, more camera"),
     Hotkey(("c",), "c", Action.KEEP_COLORS, "the camera's own colours, on or off"),
     Hotkey(("o",), "o", Action.SPLIT, "camera beside painting, on or off; nobody else sees it"),
     Hotkey(("s",), "s", Action.SNAPSHOT, "snapshot, into your pictures folder"),
+    Hotkey(("r",), "r", Action.RECORD, "record into your videos folder, start or stop"),
     Hotkey((" ",), "space", Action.PAUSE, "pause"),
     Hotkey(("m",), "m", Action.MIRROR, "mirror"),
     Hotkey(("t",), "t", Action.SMOOTH, "smoothing over time, on or off"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,12 +15,15 @@ import numpy as np
 
 from realtime.config import Size
 from realtime.engine import Engine, fit
-from realtime.errors import NstError, SinkError
+from realtime.errors import SinkError
 from realtime.frames import Frame, FrameSink, FrameSource, Pixels
+from realtime.gallery import Gallery
 from realtime.hotkeys import Action, Command
 from realtime.hud import draw_hud
 from realtime.look import Look, Smoother, split_view
+from realtime.sinks.takes import Takes
 from realtime.snapshots import save_snapshot, snapshot_folder
+from realtime.stylist import Stylist
 
 POLL_S = 0.05
 """How often keys and signals are looked at while no frame comes."""
@@ -92,7 +95,12 @@ class Status:
     """What someone who looks on is told beside the picture."""
 
     style: int
-    """Number of the style, from 1."""
+    """Number of the style, from 1; 0 when its file is gone."""
+    second: int
+    """Number of the style mixed in; 0 when there is none."""
+    cycling: bool
+    recording_s: float | None
+    """How long the recording started by key runs; None when there is none."""
     strength: int
     """Percent."""
     colors_kept: bool
@@ -133,23 +141,32 @@ class Pipeline:
         self,
         source: FrameSource,
         engine: Engine,
-        styles: Sequence[Path],
+        gallery: Gallery,
         say: Callable[[str], None],
         look: Look | None = None,
         snapshots: Path | None = None,
+        *,
+        recordings: Path | None = None,
+        clip: Path | None = None,
+        cycle_s: float | None = None,
     ) -> None:
-        """Take over the source.
+        """Take over the source and the gallery.
 
         Args:
             source: Where frames come from.
             engine: The first style.
-            styles: The files that the keys cycle through; the first style is one of them.
-            say: Takes a line for the user.
+            gallery: The styles to choose from.
+            say: Takes a line for the user; called in other threads too.
             look: What is done to painted frames from the start.
             snapshots: The folder for them; None for the usual one.
+            recordings: The folder for those started by key; None for the usual one.
+            clip: The file that the frames come from, if they do: its sound is recorded too.
+            cycle_s: Change to the next style so often from the start; None: not before it is asked for.
         """
         self.statistics = Statistics()
-        self._source, self._engine, self._styles, self._say = source, engine, list(styles), say
+        self._source, self._gallery, self._say = source, gallery, say
+        self._stylist = Stylist(engine, gallery, self._tell, cycle_s)
+        self._takes = Takes(recordings, source, clip, self._tell)
         self._look = look or Look()
         self._snapshot_folder = snapshots or snapshot_folder()
         self._snapshots: tuple[Path, ...] = ()
@@ -159,7 +176,7 @@ class Pipeline:
         self._controls: list[Controls] = []
         self._paused = self._mirrored = self._split = self._help_shown = False
         self._hud_shown = True
-        self._notice, self._notice_until_s = "", 0.0
+        self._notice = ("", 0.0)
         self._waiting = ""
         self._stop = threading.Event()
 
@@ -186,12 +203,12 @@ class Pipeline:
             SinkError: The last sink broke, or could not finish.
         """
         self._stop = stop
+        self._gallery.watch(self._tell)
         try:
             while not stop.is_set() and (frames is None or self.statistics.stylized < frames):
                 self._look_at_source()
                 if self._paused:
-                    if self._painted:
-                        self._write(self._painted)
+                    self._hold()
                     time.sleep(POLL_S)
                 else:
                     frame = self._source.read(POLL_S)
@@ -201,8 +218,8 @@ class Pipeline:
                         self.statistics.count(frame)
                     elif self._source.ended:
                         break
-                    elif self._waiting and self._painted:
-                        self._write(self._painted)
+                    elif self._waiting:
+                        self._hold()
                 for command in [c for controls in self._controls for c in controls.commands()]:
                     self._apply(command)
             if len(self._sinks) == 1:
@@ -210,6 +227,9 @@ class Pipeline:
         finally:
             self._source.close()
             self.statistics.read = self._source.frames_read
+            self._gallery.close()
+            self._stylist.close()
+            self._takes.close()
             for sink in self._sinks:
                 self._close(sink)
         return self.statistics
@@ -222,10 +242,14 @@ class Pipeline:
             settings = {
                 f"{status.strength}%": status.strength < 100,
                 "own colours": status.colors_kept,
+                "on a timer": status.cycling,
                 "paused": status.paused,
+                f"recording {status.recording_s or 0:.0f} s": status.recording_s is not None,
             }
             shown = [text for text, set_so in settings.items() if set_so]
-            lines.append("   ".join([f"{status.style} {self._engine.metadata.name}", *shown]))
+            mixed = [engine for engine in (self._stylist.engine, self._stylist.second) if engine]
+            names = [f"{self._gallery.number(engine.path) or '-'} {engine.metadata.name}" for engine in mixed]
+            lines.append("   ".join([" + ".join(names), *shown]))
             times = f"{status.latency_ms:.0f} ms, p95 {status.latency_p95_ms:.0f} ms"
             lines.append(f"{status.fps:.0f} fps   {times}")
         if status.notice:
@@ -235,8 +259,13 @@ class Pipeline:
     def status(self) -> Status:
         """Return what the page shows beside the picture."""
         stats, height_width = self.statistics, self._painted.painting.shape if self._painted else (0, 0)
+        notice, until_s = self._notice
+        second = self._stylist.second
         return Status(
-            style=self._styles.index(self._engine.path) + 1,
+            style=self._gallery.number(self._stylist.engine.path),
+            second=self._gallery.number(second.path) if second else 0,
+            cycling=self._stylist.cycling,
+            recording_s=self._takes.seconds,
             strength=self._look.strength,
             colors_kept=self._look.colors_kept,
             smoothing=self._look.smoother is not None,
@@ -244,7 +273,7 @@ class Pipeline:
             mirrored=self._mirrored,
             paused=self._paused,
             figures_shown=self._hud_shown,
-            notice=self._notice if time.monotonic() < self._notice_until_s else self._source.notice,
+            notice=notice if time.monotonic() < until_s else self._source.notice,
             source=self._source.name,
             size_wh=(height_width[1], height_width[0]),
             fps=stats.fps_now,
@@ -263,12 +292,24 @@ class Pipeline:
             self._say(waiting or f"{self._source.name} is back.")
 
     def _paint(self, frame: Frame) -> _Painted:
-        camera = fit(frame.pixels, self._engine.size_wh)
-        return _Painted(frame, camera, self._look.smooth(camera, self._engine.stylize(camera)))
+        camera = fit(frame.pixels, self._stylist.engine.size_wh)
+        now_s = time.monotonic() if self._source.live else frame.index / self._source.fps
+        painting = self._stylist.stylize(camera, now_s)
+        if self._stylist.fading and self._look.smoother:
+            self._look.smoother = Smoother()  # one that knows the style before would hold it back
+        return _Painted(frame, camera, self._look.smooth(camera, painting))
+
+    def _hold(self) -> None:
+        """Show the last picture again, painted anew while the style changes."""
+        if self._painted:
+            if self._stylist.changing:
+                self._painted = self._paint(self._painted.frame)
+            self._write(self._painted)
 
     def _write(self, painted: _Painted) -> None:
         shown = self._look.finish(painted.camera, painted.painting)
         frame = replace(painted.frame, pixels=shown)
+        self._takes.write(frame)
         view = replace(frame, pixels=self._mirror_and_split(painted.camera, shown)) if self._views else frame
         for sink in list(self._sinks):
             try:
@@ -317,34 +358,20 @@ class Pipeline:
                 self._split = not self._split
             case Action.SNAPSHOT:
                 self._save_snapshot()
+            case Action.RECORD:
+                self._takes.toggle(self._stylist.engine.path.stem)
             case Action.HUD:
                 self._hud_shown = not self._hud_shown
             case Action.HELP:
                 self._help_shown = not self._help_shown
             case Action.CHOOSE_STYLE:
-                if 1 <= command.value <= len(self._styles):
-                    self._change_style(self._styles[command.value - 1])
-                else:
-                    self._tell(f"There is no style {command.value}, only {len(self._styles)}.")
+                self._stylist.choose(command.value)
             case Action.NEXT_STYLE | Action.PREVIOUS_STYLE:
-                here = self._styles.index(self._engine.path)
-                others = self._styles[here + 1 :] + self._styles[:here]
-                for path in others if command.action is Action.NEXT_STYLE else reversed(others):
-                    if self._change_style(path):
-                        break
-
-    def _change_style(self, path: Path) -> bool:
-        """Load a style and return whether it runs; if not, say why and keep the one before."""
-        try:
-            self._engine = Engine(path, self._engine.size_wh)
-        except NstError as error:
-            self._tell(str(error))
-            return False
-        if self._look.smoother:
-            self._look.smoother = Smoother()
-        if self._paused and self._painted:
-            self._painted = self._paint(self._painted.frame)
-        return True
+                self._stylist.step(backwards=command.action is Action.PREVIOUS_STYLE)
+            case Action.BLEND:
+                self._stylist.blend()
+            case Action.CYCLE:
+                self._stylist.cycle()
 
     def _set_strength(self, percent: int) -> None:
         self._look.strength = min(100, max(0, percent))
@@ -356,7 +383,7 @@ class Pipeline:
             return
         pixels = self._look.finish(self._painted.camera, self._painted.painting)
         try:
-            path = save_snapshot(pixels, self._snapshot_folder, self._engine.path.stem)
+            path = save_snapshot(pixels, self._snapshot_folder, self._stylist.engine.path.stem)
         except SinkError as error:
             self._tell(str(error))
         else:
@@ -364,9 +391,9 @@ class Pipeline:
             self._tell(f"Saved {path}")
 
     def _tell(self, message: str) -> None:
-        """Say it where the app was started, and show it."""
+        """Say it where the app was started, and show it. May be called in any thread."""
         self._say(message)
         self._notify(message)
 
     def _notify(self, message: str) -> None:
-        self._notice, self._notice_until_s = message, time.monotonic() + NOTICE_S
+        self._notice = message, time.monotonic() + NOTICE_S

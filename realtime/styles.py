@@ -1,4 +1,4 @@
-"""Finding exported styles, by path or by name among those that come with the app; and their figures."""
+"""Finding exported styles, by path or by name among the user's and those that come with the app; and their figures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import platformdirs
 
 from realtime.contract import StyleMetadata
 from realtime.errors import StyleError
@@ -22,8 +24,15 @@ def shipped_styles() -> list[Path]:
     return sorted(folder.glob("*.onnx"))
 
 
-def find_style(style: str) -> Path:
+def styles_folder() -> Path:
+    """Return the user's own styles folder, which need not exist."""
+    return platformdirs.user_data_path("nst", appauthor=False) / "styles"
+
+
+def find_style(style: str, folder: Path | None = None) -> Path:
     """Return the file of a style given by path, file name or name: `my/wave.onnx`, `wave.onnx` and `wave` all work.
+
+    A name is looked for in `folder`, the user's own unless it is given, then among the shipped styles.
 
     Raises:
         StyleError: There is none; the message names the near ones and lists the rest.
@@ -32,17 +41,17 @@ def find_style(style: str) -> Path:
     with contextlib.suppress(OSError):  # a name that no file can have
         if path.is_file():
             return path
-    shipped = {p.stem: p for p in shipped_styles()}
+    known = {p.stem: p for p in [*shipped_styles(), *(folder or styles_folder()).glob("*.onnx")]}
     name = path.name.removesuffix(".onnx")
-    if name in shipped and path.parent == Path("."):
-        return shipped[name]
-    near = difflib.get_close_matches(name.lower(), shipped, cutoff=0.5)
-    rest = [n for n in shipped if n not in near]
+    if name in known and path.parent == Path("."):
+        return known[name]
+    near = difflib.get_close_matches(name.lower(), known, cutoff=0.5)
+    rest = [n for n in known if n not in near]
     message = f"{style}: no such style."
     if near:
         message += f" Did you mean {' or '.join(near)}?"
     if rest:
-        message += f" {'Also shipped' if near else 'Shipped'}: {', '.join(rest)}."
+        message += f" {'There are also' if near else 'There are'}: {', '.join(rest)}."
     raise StyleError(message)
 
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from realtime.contract import INPUT, OUTPUT, StyleMetadata
 from tests.network_camera import NetworkCamera
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,9 +21,10 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what commands cache out of the user's folders."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what commands cache, find and record out of the user's folders."""
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_VIDEOS_DIR"):
+        os.environ[name] = str(tmp_path_factory.mktemp(name.lower()))
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +110,26 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: s
     assert len(errors) == 1, done.stderr
     for word in words:
         assert word in errors[0], errors[0]
+
+
+def flat_style(path: Path, level: float) -> Path:
+    """Write a style that paints everything in one grey, `level` of 1, and return its path."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = {"zero": 0.0, "level": level}
+    constants = [helper.make_tensor(name, TensorProto.FLOAT, [1], [value]) for name, value in values.items()]
+    nodes = [
+        helper.make_node("Mul", [INPUT, "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "level"], [OUTPUT]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3, "h", "w"]) for n in (INPUT, OUTPUT)]
+    graph = helper.make_graph(nodes, "flat", ends[:1], ends[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    metadata = StyleMetadata(path.stem, f"Grey {path.stem}", "", "00", 8, {})
+    helper.set_model_props(model, metadata.to_props())
+    onnx.save(model, path)
+    return path
 
 
 def count_frames(path: Path) -> int:

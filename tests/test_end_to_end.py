@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import os
 import re
 import resource
 import shutil
@@ -23,7 +24,7 @@ from onnx import TensorProto, helper
 
 from realtime.contract import StyleMetadata
 from realtime.styles import shipped_styles
-from tests.conftest import Run, assert_one_line, count_frames, wait_until
+from tests.conftest import Run, assert_one_line, count_frames, flat_style, wait_until
 from tests.network_camera import NetworkCamera
 
 NST_CAM = str(Path(sys.executable).with_name("nst-cam"))
@@ -295,7 +296,7 @@ def test_broken_styles(run: Run, tmp_path: Path, kind: str, words: list[str]):
     ("options", "words"),
     [
         (["--style", "wvae"], ["wvae: no such style", "Did you mean wave?"]),
-        (["--style", "qqq"], ["qqq: no such style", "Shipped: ", "wave"]),
+        (["--style", "qqq"], ["qqq: no such style", "There are: ", "wave"]),
         (["--style", "nowhere/wave.onnx"], ["nowhere/wave.onnx: no such style", "wave"]),
         (["--source", "nowhere.mp4"], ["nowhere.mp4: no such file"]),
         (["--source", "77"], ["--source 77: no such camera", "amera"]),
@@ -309,6 +310,10 @@ def test_broken_styles(run: Run, tmp_path: Path, kind: str, words: list[str]):
         (["--source", "text.png"], ["text.png: no picture that can be decoded"]),
         (["--source", "x" * 300], ["no such file"]),
         (["--source", ""], ["no such file"]),
+        (["--style", "wave", "--style", "qqq"], ["qqq: no such style"]),
+        (["--styles-folder", "nowhere"], ["--styles-folder nowhere: no such folder"]),
+        (["--cycle", "0"], ["--cycle 0", "from 1 to"]),
+        (["--cycle", "nan"], ["--cycle nan"]),
         (["--size", "big"], ["--size big", "640x480"]),
         (["--size", "9x9"], ["--size 9x9"]),
         (["--frames", "0"], ["--frames 0"]),
@@ -334,6 +339,32 @@ def test_mistyped(run: Run, tmp_path: Path, options: list[str], words: list[str]
     defaults = {"--source": "demo", "--frames": "1"}
     rest = [part for name, value in defaults.items() if name not in options for part in (name, value)]
     assert_one_line(run("nst-cam", "--headless", *options, *rest), 2, *words)
+
+
+def test_styles_of_a_folder_are_found_by_name_and_changed_by_the_timer(run: Run, tmp_path: Path):
+    own = tmp_path / "own"
+    own.mkdir()
+    flat_style(own / "dark.onnx", 0.2)
+    flat_style(own / "light.onnx", 0.8)
+    options = ["--source", "demo", "--headless", "--record", "out.mkv", "--styles-folder", own, "--cycle", 1]
+    done = run("nst-cam", "--style", "light", "--style", "dark", *options, "--frames", 90, "--size", "160x120")
+    assert done.returncode == 0 and done.stderr.startswith("light on demo"), done.stderr
+    capture = cv2.VideoCapture(str(tmp_path / "out.mkv"))
+    greys = []
+    while (got := capture.read())[0]:
+        greys.append(int(got[1].mean()))
+    assert abs(greys[0] - 204) < 4 and abs(min(greys) - 51) < 4
+
+
+def test_own_styles_are_listed_and_a_broken_one_is_named(run: Run, tmp_path: Path):
+    own = tmp_path / "nst" / "styles"
+    own.mkdir(parents=True)
+    flat_style(own / "light.onnx", 0.8)
+    (own / "broken.onnx").write_text("no onnx")
+    done = run("nst-cam", "styles", env=os.environ | {"XDG_DATA_HOME": str(tmp_path)})
+    assert done.returncode == 0 and "Grey light" in done.stdout and str(own) in done.stdout
+    assert "broken.onnx" in done.stderr and "broken" not in done.stdout
+    assert "Grey" not in run("nst-cam", "styles", "--markdown").stdout
 
 
 def test_devices_are_listed_or_said_to_be_missing(run: Run):

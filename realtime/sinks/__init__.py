@@ -6,6 +6,13 @@ import numpy as np
 from realtime.config import Size
 from realtime.frames import Pixels
 
+JPEG_QUALITY = 85
+
+
+def encode_jpeg(pixels: Pixels) -> bytes:
+    """Return (H, W, 3) uint8 BGR as a JPEG file."""
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
 
 def fit_into(pixels: Pixels, size_wh: Size) -> Pixels:
     """Return the picture at a size, whole, with black bars if it has another shape; the picture itself if it fits."""

@@ -96,43 +96,45 @@ function showCards() {
     button.querySelector(".name span").textContent = card.name
     button.disabled = card.fault !== ""
     button.title = card.fault || [card.title, card.artist].filter(Boolean).join(", ")
-    if (card.painted && picture.tagName !== "IMG") {
-      const image = document.createElement("img")
-      image.alt = ""
-      image.src = `cards/${i + 1}`
-      picture.replaceWith(image)
+    if (item.dataset.thumbnail !== String(card.thumbnail)) {
+      item.dataset.thumbnail = card.thumbnail
+      picture.replaceWith(newThumbnail(card.thumbnail))
     }
   })
 }
 
 function newCard(style) {
   const item = document.createElement("li"), button = document.createElement("button")
-  const blank = document.createElement("span"), name = document.createElement("span")
+  const name = document.createElement("span")
   button.type = "button"
   button.className = "card"
-  blank.className = "blank"
   name.className = "name"
   name.append(document.createElement("span"))
   if (style < 10) name.append(Object.assign(document.createElement("kbd"), { textContent: style }))
-  button.append(blank, name)
+  button.append(newThumbnail(0), name)
   button.onclick = () => send({ style })
   item.append(button)
   return item
 }
 
+function newThumbnail(number) {
+  if (number) return Object.assign(document.createElement("img"), { alt: "", src: `cards/${number}` })
+  return Object.assign(document.createElement("span"), { className: "blank" })
+}
+
 function showLabel() {
-  const card = cards[status.style - 1]
-  if (!card) return
-  const title = card.title || card.name
+  const mixed = [status.style, status.second].map(style => cards[style - 1]).filter(Boolean)
+  if (!mixed.length) return
+  const title = mixed.map(card => card.title || card.name).join(" and ")
   if ($("title").textContent !== title) {
     $("title").textContent = title
-    $("artist").textContent = card.artist
+    $("artist").textContent = mixed.map(card => card.artist).filter(Boolean).join(" and ")
     document.title = `${title} – nst`
     canvas.setAttribute("aria-label", `The live picture, painted in the style of ${title}`)
   }
   for (const [i, item] of [...$("cards").children].entries()) {
-    const chosen = i + 1 === status.style, button = item.firstChild
-    if (chosen && button.ariaPressed !== "true") item.scrollIntoView({ block: "nearest", inline: "nearest" })
+    const chosen = i + 1 === status.style || i + 1 === status.second, button = item.firstChild
+    if (i + 1 === status.style && button.ariaPressed !== "true") item.scrollIntoView({ block: "nearest", inline: "nearest" })
     button.setAttribute("aria-pressed", chosen)
   }
 }
@@ -140,8 +142,11 @@ function showLabel() {
 function showStatus() {
   if (performance.now() > sliderHeldUntil) setSlider(status.strength)
   for (const button of document.querySelectorAll("[data-state]")) {
-    button.setAttribute(button.role === "switch" ? "aria-checked" : "aria-pressed", status[button.dataset.state])
+    button.setAttribute(button.role === "switch" ? "aria-checked" : "aria-pressed", Boolean(status[button.dataset.state]))
   }
+  const recording = status.recording_s !== null
+  $("record").setAttribute("aria-pressed", recording)
+  $("record-label").textContent = recording ? `Stop ${clock(status.recording_s)}` : "Record"
   $("pause").textContent = status.paused ? "Go on" : "Pause"
   frame.classList.toggle("paused-now", status.paused)
   frame.classList.toggle("split", status.split)
@@ -151,6 +156,10 @@ function showStatus() {
     figuresDue = performance.now() + 450
     showFigures()
   }
+}
+
+function clock(seconds) {
+  return `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`
 }
 
 function showNotice() {

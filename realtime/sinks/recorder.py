@@ -47,15 +47,15 @@ class Recorder:
         self._by_clock = live and clip is None
         self._part = path.absolute().with_name(f"{path.stem}.part{path.suffix}")
         self._encoder: Encoder | None = None
-        self._broken = False
+        self._opened = self._broken = False
         self._first_s = self._last_s = 0.0
         for taken in (path, self._part):
             if taken.exists():
-                raise ConfigError(f"--record {path}: {taken.name} exists. Give another name, or move it away.")
+                raise ConfigError(f"{path}: {taken.name} exists. Record into another file, or move it away.")
         try:
             tempfile.TemporaryFile(dir=path.absolute().parent).close()
         except OSError as error:
-            raise ConfigError(f"--record {path}: cannot be written there ({error.strerror}).") from error
+            raise ConfigError(f"{path}: cannot be written there ({error.strerror}).") from error
         self._container, self._options = CONTAINERS[path.suffix.lower()]
         self._sound: Sound | None = None
         if clip:
@@ -113,7 +113,9 @@ class Recorder:
             raise SinkError(f"{self._path}: {error.strerror}. The recording is {self._part.name}.") from error
 
     def _open(self) -> BinaryIO:
-        return self._part.open("xb")
+        file = self._part.open("xb")
+        self._opened = True
+        return file
 
     def _failure(self, error: SinkError) -> SinkError:
         """Return the message for what broke in the encoder; what was written stays."""
@@ -122,5 +124,6 @@ class Recorder:
             return SinkError(
                 f"{self._path}: recording ended ({error}), is the disk full? What there is lies in {self._part.name}."
             )
-        self._part.unlink(missing_ok=True)
+        if self._opened:
+            self._part.unlink(missing_ok=True)
         return SinkError(f"{self._path}: nothing could be recorded ({error}).")

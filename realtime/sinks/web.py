@@ -18,23 +18,23 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import cv2
 from aiohttp import WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from realtime.config import Address, Size
-from realtime.demo import DemoScene
-from realtime.engine import Engine
-from realtime.errors import ConfigError, StyleError
+from realtime.config import Address
+from realtime.errors import ConfigError
 from realtime.frames import Frame, Pixels
+from realtime.gallery import Gallery
 from realtime.hotkeys import HOTKEYS, Action, Command, command_for_key
 from realtime.pipeline import Status
+from realtime.sinks import encode_jpeg
+from realtime.sinks.cards import Cards
 
 PORT = 8642
 """Taken if free; else one of the next `PORTS`."""
@@ -47,8 +47,6 @@ STATUS_S = 0.1
 HEARTBEAT_S = 10.0
 """A viewer that does not answer for one and a half of these is let go."""
 LONGEST_MESSAGE = 1024
-JPEG_QUALITY = 85
-CARD_WH: Size = (240, 180)
 FILES = {
     "": ("page.html", "text/html"),
     "page.css": ("page.css", "text/css"),
@@ -65,19 +63,6 @@ HEADERS = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True)
-class Card:
-    """How the page presents a style."""
-
-    name: str
-    title: str = ""
-    artist: str = ""
-    painted: bool = False
-    """There is a thumbnail."""
-    fault: str = ""
-    """Why the style cannot be used."""
-
-
 class _Viewer:
     """One browser: what it has been given so far."""
 
@@ -92,12 +77,12 @@ class _Viewer:
 class Page:
     """A server with a thread and an event loop of its own. On other than loopback addresses it asks for a token."""
 
-    def __init__(self, address: Address, styles: Sequence[Path], status: Callable[[], Status]) -> None:
+    def __init__(self, address: Address, gallery: Gallery, status: Callable[[], Status]) -> None:
         """Start serving.
 
         Args:
             address: Where; its port is taken as it is, if there is one.
-            styles: The files that viewers choose from.
+            gallery: The styles that viewers choose from.
             status: Tells what viewers see beside the picture; called by `write`.
 
         Raises:
@@ -113,18 +98,16 @@ class Page:
             self._names |= {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
         self.name = f"http://{_shown_host(host)}:{self.port}/"
         self.url = f"{self.name}?token={self._token}" if self._token else self.name
-        self._styles, self._status = list(styles), status
-        self._cards = [Card(path.stem) for path in styles]
-        self._thumbnails: dict[int, bytes] = {}
+        self._status = status
+        self._cards = Cards(gallery, self._tell_cards)
         self._files = {path: (_page_file(name), kind) for path, (name, kind) in FILES.items()}
         self._commands: deque[Command] = deque(maxlen=32)
         self._snapshots: dict[str, Path] = {}
         self._viewers: tuple[_Viewer, ...] = ()
         self._jpeg, self._number = b"", 0
         self._encoded: Pixels | None = None
-        self._texts = {"cards": _cards_text(self._cards)}
+        self._texts = {"cards": self._cards.text()}
         self._status_due_s = 0.0
-        self._painter = threading.Thread(target=self._paint_cards, name="page cards", daemon=True)
         self._closing = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="page", daemon=True)
@@ -138,12 +121,13 @@ class Page:
             return
         if time.monotonic() >= self._status_due_s:
             self._status_due_s = time.monotonic() + STATUS_S
+            self._cards.update()
             status = self._status()
             self._snapshots = {path.name: path for path in status.snapshots}
             self._loop.call_soon_threadsafe(self._tell, "status", _status_text(status, len(viewers)))
         if frame.pixels is not self._encoded and any(viewer.credit for viewer in viewers):
             self._encoded = frame.pixels
-            jpeg = _jpeg(frame.pixels)
+            jpeg = encode_jpeg(frame.pixels)
             self.written += 1
             self._loop.call_soon_threadsafe(self._publish, jpeg)
 
@@ -159,8 +143,7 @@ class Page:
         if self._closing:
             return
         self._closing = True
-        if self._painter.ident is not None:
-            self._painter.join(1.0)
+        self._cards.close()
         with contextlib.suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(2.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -232,7 +215,7 @@ class Page:
         return web.Response(body=content, content_type=kind, charset="utf-8")
 
     async def _give_card(self, request: web.Request) -> web.Response:
-        jpeg = self._thumbnails.get(int(request.match_info["number"]))
+        jpeg = self._cards.thumbnail(int(request.match_info["number"]))
         if jpeg is None:
             raise web.HTTPNotFound
         return web.Response(body=jpeg, content_type="image/jpeg")
@@ -256,8 +239,7 @@ class Page:
         self._viewers += (viewer,)
         try:
             await connection.prepare(request)
-            if self._painter.ident is None:
-                self._painter.start()
+            self._cards.paint()
             viewer.wake.set()
             feeder = asyncio.create_task(self._feed(viewer))
             try:
@@ -314,25 +296,12 @@ class Page:
             self._texts[kind] = text
             self._wake_all()
 
+    def _tell_cards(self, text: str) -> None:
+        self._loop.call_soon_threadsafe(self._tell, "cards", text)
+
     def _wake_all(self) -> None:
         for viewer in self._viewers:
             viewer.wake.set()
-
-    def _paint_cards(self) -> None:
-        """Paint the demo scene once with each style. In a thread, for the first viewer."""
-        scene = DemoScene(CARD_WH).picture(0)
-        for number, path in enumerate(self._styles, start=1):
-            try:
-                engine = Engine(path, CARD_WH)
-                self._thumbnails[number] = _jpeg(engine.stylize(scene))
-            except StyleError as error:
-                card = Card(path.stem, fault=str(error))
-            else:
-                card = Card(engine.metadata.name, engine.metadata.title, engine.metadata.artist, painted=True)
-            if self._closing:
-                return
-            self._cards[number - 1] = card
-            self._loop.call_soon_threadsafe(self._tell, "cards", _cards_text(self._cards))
 
 
 def _listen(address: Address) -> socket.socket:
@@ -389,14 +358,6 @@ def _page_file(name: str) -> bytes:
     rows = "".join(f"<tr><th scope=row>{escape(row.label)}<td>{escape(row.text)}" for row in HOTKEYS)
     text = Path(__file__).with_name(name).read_text(encoding="utf-8")
     return text.replace("<!-- keys -->", rows).encode()
-
-
-def _jpeg(pixels: Pixels) -> bytes:
-    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-
-
-def _cards_text(cards: Sequence[Card]) -> str:
-    return json.dumps({"cards": [asdict(card) for card in cards]})
 
 
 def _status_text(status: Status, viewers: int) -> str:

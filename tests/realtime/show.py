@@ -18,6 +18,7 @@ import numpy as np
 from realtime.config import Address
 from realtime.engine import Engine
 from realtime.frames import Pixels
+from realtime.gallery import Gallery
 from realtime.look import Look
 from realtime.pipeline import Pipeline
 from realtime.sinks.web import Page
@@ -54,13 +55,16 @@ class Show:
         address: Address | None = None,
         styles: Sequence[Path] = (WAVE,),
         noise: Pixels | None = None,
+        styles_folder: Path | None = None,
     ) -> None:
         self.source = LiveSource("numbers", lambda: Numbers(noise))
         self.said: list[str] = []
         look = Look(strength=0)
-        engine = Engine(styles[0], (640, 480))
-        self.pipeline = Pipeline(self.source, engine, styles, self.said.append, look, folder / "snapshots")
-        self.page = Page(address or Address(port=0), styles, self.pipeline.status)
+        engine, gallery = Engine(styles[0], (640, 480)), Gallery(styles, styles_folder)
+        self.pipeline = Pipeline(
+            self.source, engine, gallery, self.said.append, look, folder / "snapshots", recordings=folder / "recordings"
+        )
+        self.page = Page(address or Address(port=0), gallery, self.pipeline.status)
         self.pipeline.add_sink(self.page, view=True)
         self.pipeline.add_controls(self.page)
         self.stop = threading.Event()

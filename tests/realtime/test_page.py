@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from realtime.config import Address
+from tests.conftest import count_frames, flat_style
 from tests.realtime.show import Show, wait
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[dev]'")
@@ -118,6 +119,43 @@ def test_slider_keys_and_buttons_change_the_picture_and_the_page(viewer: playwri
     viewer.get_by_role("dialog").wait_for(state="hidden")
     time.sleep(0.2)
     assert show.thread.is_alive()
+
+
+def test_mix_record_and_a_new_style_show_on_the_page(browser: playwright.Browser, tmp_path: Path):
+    folder = tmp_path / "styles"
+    folder.mkdir()
+    show = Show(tmp_path, styles=[flat_style(tmp_path / "dark.onnx", 0.2)], styles_folder=folder)
+    viewer = look_on(browser, show)
+    viewer.get_by_label("Strength").press("End")
+    viewer.get_by_role("heading", name="Grey dark").wait_for()
+    wait(lambda: abs(color(viewer)[0] - 51) < 4)
+
+    flat_style(folder / "light.onnx", 0.8)
+    viewer.get_by_role("button", name="light 2").wait_for()
+    wait(lambda: viewer.evaluate("[...document.querySelectorAll('.card img')].filter(i => i.naturalWidth).length") == 2)
+    viewer.get_by_role("switch", name="Mix").click()
+    viewer.get_by_role("heading", name="Grey dark and Grey light").wait_for()
+    wait(lambda: abs(color(viewer)[0] - 128) < 4)
+    assert viewer.locator(".card[aria-pressed=true]").count() == 2
+    viewer.locator("[data-key=b][aria-checked=true]").wait_for()
+    viewer.get_by_role("button", name="light 2").click()
+    viewer.get_by_role("heading", name="Grey light", exact=True).wait_for()
+    wait(lambda: abs(color(viewer)[0] - 204) < 4)
+
+    viewer.get_by_role("button", name="Record").click()
+    viewer.get_by_role("button", name="Stop 0:01").click()
+    viewer.get_by_text("Recorded ").wait_for()
+    [file] = (tmp_path / "recordings").iterdir()
+    assert viewer.locator("#notice").inner_text() == f"Recorded {file}" and count_frames(file) > 10
+    viewer.get_by_role("button", name="Record").wait_for()
+
+    (folder / "light.onnx").unlink()
+    wait(lambda: viewer.locator(".card").count() == 1)
+    viewer.locator("body").press("a")
+    viewer.locator("[data-key=a][aria-checked=true]").wait_for()
+    assert viewer.context.faults == []
+    viewer.context.close()
+    show.close()
 
 
 def test_a_slow_viewer_holds_nobody_back_and_sees_what_others_do(browser: playwright.Browser, show: Show):

@@ -2,6 +2,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,8 +13,9 @@ from realtime.config import Address
 from realtime.engine import Engine
 from realtime.errors import CameraError, SinkError
 from realtime.frames import Frame
-from realtime.hotkeys import Action, Command
-from realtime.look import Look
+from realtime.gallery import Gallery
+from realtime.hotkeys import Action, Command, command_for_key
+from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
 from realtime.sinks.recorder import Recorder
 from realtime.sinks.stream import Stream
@@ -21,7 +23,7 @@ from realtime.sinks.virtual_camera import VirtualCamera
 from realtime.sinks.web import Page
 from realtime.sources import LiveSource, LosslessSource
 from realtime.styles import shipped_styles
-from tests.conftest import count_frames
+from tests.conftest import count_frames, flat_style
 from tests.realtime.show import raw_viewer
 from tests.realtime.test_virtual_camera import Device
 
@@ -89,7 +91,7 @@ def engine() -> Engine:
 
 
 def pipeline(source, engine: Engine, *styles: Path, said: list[str] | None = None) -> Pipeline:
-    return Pipeline(source, engine, [WAVE, *styles], (said if said is not None else []).append)
+    return Pipeline(source, engine, Gallery([WAVE, *styles]), (said if said is not None else []).append)
 
 
 def test_a_lossless_clip_is_stylized_frame_by_frame(engine: Engine):
@@ -278,26 +280,114 @@ def test_quit_ends_the_run(engine: Engine):
     assert loop.run(threading.Event()).stylized == 3
 
 
-def test_styles_are_changed_by_key_and_a_broken_one_is_passed_over(engine: Engine, tmp_path: Path):
-    broken, other = tmp_path / "broken.onnx", tmp_path / "other.onnx"
-    other.write_bytes(WAVE.read_bytes())
-    broken.write_bytes(b"no onnx")
-    said: list[str] = []
-    shown: list[str] = []
-    loop = pipeline(LosslessSource("numbers", Numbers(7)), engine, broken, other, said=said)
-    loop.overlay = lambda pixels: pixels  # type: ignore[method-assign]
+def press_when(loop: Pipeline, key: str, true: Callable[[], object]) -> None:
+    """Press a key once something is true."""
+    command = command_for_key(key)
+    assert command
+    pressed: list[Command] = []
 
-    class Watching(Script):
+    class Waiting(Script):
         def commands(self) -> list[Command]:
-            shown.append(loop._engine.path.stem)
-            return super().commands()
+            if pressed or not true():
+                return []
+            pressed.append(command)
+            return [command]
 
-    onward, back = Command(Action.NEXT_STYLE), Command(Action.PREVIOUS_STYLE)
-    second, ninth = Command(Action.CHOOSE_STYLE, 2), Command(Action.CHOOSE_STYLE, 9)
-    loop.add_controls(Watching([onward], [back], [back], [second], [ninth], [Command(Action.CHOOSE_STYLE, 1)]))
+    loop.add_controls(Waiting())
+
+
+def test_style_keys_change_the_picture_without_a_gap(tmp_path: Path):
+    dark, light = flat_style(tmp_path / "dark.onnx", 0.2), flat_style(tmp_path / "light.onnx", 0.8)
+    sink, said = Kept(), []
+    (tmp_path / "broken.onnx").write_text("no onnx")
+    gallery = Gallery([dark, tmp_path / "broken.onnx", light])
+    loop = Pipeline(
+        LiveSource("numbers", lambda: Numbers(150, fps=100)), Engine(dark, (640, 480)), gallery, said.append
+    )
+    loop.add_sink(sink)
+    press_when(loop, "n", lambda: len(sink.frames) == 5)
+    press_when(loop, "b", lambda: sink.frames and sink.frames[-1].pixels[0, 0, 0] == 204)
     loop.run(threading.Event())
-    assert shown == ["wave", "other", "wave", "other", "other", "other", "wave"]
-    assert "no style 9" in said[-1] and all("broken.onnx" in line for line in said[:-1]) and len(said) == 4
+    greys = [int(frame.pixels[0, 0, 0]) for frame in sink.frames]
+    there = greys.index(204)
+    assert greys[:there] == sorted(greys[:there]) and len(set(greys[:there])) > 8  # it fades
+    assert greys[-1] in (127, 128) and (loop.status().style, loop.status().second) == (3, 1)
+    assert max(np.diff([frame.captured_s for frame in sink.frames])) < 0.25
+    assert len(said) == 1 and "broken.onnx" in said[0]
+    assert not {"style", "gallery"} & {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("fps", [50, 2])
+def test_nothing_of_the_style_before_is_left_by_the_smoothing(tmp_path: Path, fps: float):
+    class Still(Numbers):
+        def read(self):
+            plain = super().read()
+            return None if plain is None else np.full_like(plain, 90)
+
+    dark, light = flat_style(tmp_path / "dark.onnx", 0.2), flat_style(tmp_path / "light.onnx", 0.8)
+    look, sink = Look(smoother=Smoother()), Kept()
+    source = LiveSource("still", lambda: Still(int(fps * 2), fps=fps))
+    loop = Pipeline(source, Engine(dark, (640, 480)), Gallery([dark, light]), print, look)
+    loop.add_sink(sink)
+    press_when(loop, "2", lambda: sink.frames)
+    loop.run(threading.Event())
+    assert sink.frames[0].pixels[0, 0, 0] == 51 and sink.frames[-1].pixels[0, 0, 0] == 204
+
+
+def test_a_file_that_is_painted_for_no_one_changes_styles_by_its_own_time(tmp_path: Path):
+    dark, light = flat_style(tmp_path / "dark.onnx", 0.2), flat_style(tmp_path / "light.onnx", 0.8)
+
+    class Unhurried(Kept):
+        def write(self, frame: Frame) -> None:
+            super().write(frame)
+            time.sleep(0.005)  # the next style is loaded by the clock
+
+    sink = Unhurried()
+    loop = Pipeline(
+        LosslessSource("numbers", Numbers(2000, fps=1000)),
+        Engine(dark, (640, 480)),
+        Gallery([dark, light]),
+        print,
+        cycle_s=1,
+    )
+    loop.add_sink(sink)
+    loop.run(threading.Event(), frames=1600)
+    greys = [int(frame.pixels[0, 0, 0]) for frame in sink.frames]
+    assert set(greys[:1000]) == {51} and greys[-1] == 204
+    assert 290 <= sum(51 < grey < 204 for grey in greys) <= 300
+
+
+def test_a_recording_by_key_is_the_painting_as_others_see_it(tmp_path: Path):
+    dark, said, sink = flat_style(tmp_path / "dark.onnx", 0.2), [], Kept()
+    loop = Pipeline(
+        LiveSource("numbers", lambda: Numbers(200, fps=50)),
+        Engine(dark, (640, 480)),
+        Gallery([dark]),
+        said.append,
+        recordings=tmp_path / "videos",
+    )
+    loop.add_sink(sink)
+    press_when(loop, "r", lambda: len(sink.frames) > 2)
+    press_when(loop, "r", lambda: (loop.status().recording_s or 0) > 1)
+    press_when(loop, "q", lambda: any(line.startswith("Recorded") for line in said))
+    loop.run(threading.Event())
+    [file] = (tmp_path / "videos").iterdir()
+    assert said == [f"Recorded {file}"] and file.name.endswith("-dark.mkv")
+    capture = cv2.VideoCapture(str(file))
+    assert abs(int(capture.read()[1].mean()) - 51) < 3
+    capture.release()
+    assert count_frames(file) > 10
+
+
+def test_a_recording_by_key_that_runs_on_is_finished_at_the_end(tmp_path: Path):
+    said: list[str] = []
+    source = LiveSource("numbers", lambda: Numbers(50, fps=50))
+    loop = Pipeline(source, Engine(WAVE, (640, 480)), Gallery([WAVE]), said.append, recordings=tmp_path)
+    press_when(loop, "r", lambda: loop.statistics.stylized)
+    loop.run(threading.Event())
+    assert (
+        len(said) == 1 and said[0].startswith("Recorded ") and [file.suffix for file in tmp_path.iterdir()] == [".mkv"]
+    )
 
 
 def test_a_sink_that_fails_to_close_does_not_keep_the_others_open(engine: Engine):
@@ -336,7 +426,7 @@ def test_all_kinds_of_sinks_at_once(engine: Engine, tmp_path: Path, monkeypatch:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         loop = pipeline(LiveSource("numbers", lambda: Numbers(60, fps=30)), engine)
-        page = Page(Address(), [WAVE], loop.status)
+        page = Page(Address(), Gallery([WAVE]), loop.status)
         loop.add_sink(page, view=True)
         loop.add_sink(VirtualCamera("auto", (640, 480), 30))
         loop.add_sink(Recorder(tmp_path / "out.mp4", 30, live=True, clip=None, say=print))
@@ -384,23 +474,31 @@ def test_strength_goes_in_steps_and_stays_between_none_and_all(engine: Engine):
     assert (sink.frames[5].pixels == 6).all()  # the camera's picture
 
 
-def test_a_look_can_be_set_while_the_picture_is_held(engine: Engine, tmp_path: Path):
-    other = tmp_path / "other.onnx"
-    other.write_bytes(WAVE.read_bytes())
-    loop = pipeline(LosslessSource("numbers", Numbers(2)), engine, other)
-    sink = Kept()
+def test_look_and_style_can_be_set_while_the_picture_is_held(tmp_path: Path):
+    dark, light = flat_style(tmp_path / "dark.onnx", 0.2), flat_style(tmp_path / "light.onnx", 0.8)
+    source, sink = LiveSource("numbers", lambda: Numbers(1, fps=20)), Kept()
+    loop = Pipeline(source, Engine(dark, (640, 480)), Gallery([dark, light]), print)
     loop.add_sink(sink)
-    pause = Command(Action.PAUSE)
-    loop.add_controls(Script([pause], [Command(Action.SET_STRENGTH, 0)], [Command(Action.NEXT_STYLE)], [pause]))
+
+    def grey() -> int:
+        return int(sink.frames[-1].pixels[0, 0, 0])
+
+    press_when(loop, " ", lambda: sink.frames)
+    press_when(loop, "n", lambda: len(sink.frames) == 3)
+    for _ in range(10):
+        press_when(loop, "-", lambda: grey() == 204)
+    press_when(loop, "q", lambda: grey() == 1)
     loop.run(threading.Event())
-    held = [frame.pixels for frame in sink.frames if frame.index == 0]
-    assert len(held) == 4 and not (held[1] == 1).all() and (held[2] == 1).all()
-    assert loop.status().style == 2
+    greys = [int(frame.pixels[0, 0, 0]) for frame in sink.frames]
+    assert {frame.index for frame in sink.frames} == {0} and greys[0] == 51
+    assert any(51 < grey < 204 for grey in greys[: greys.index(204)])  # it fades
 
 
 def test_a_snapshot_is_what_others_see_and_overwrites_nothing(engine: Engine, tmp_path: Path):
     said: list[str] = []
-    loop = Pipeline(LosslessSource("n", Numbers(4)), engine, [WAVE], said.append, Look(50), tmp_path / "new" / "nst")
+    loop = Pipeline(
+        LosslessSource("n", Numbers(4)), engine, Gallery([WAVE]), said.append, Look(50), tmp_path / "new" / "nst"
+    )
     sink, snap = Kept(), Command(Action.SNAPSHOT)
     loop.add_sink(sink)
     loop.add_controls(Script([Command(Action.MIRROR), Command(Action.SPLIT), snap, snap], [snap]))
@@ -416,7 +514,9 @@ def test_a_snapshot_is_what_others_see_and_overwrites_nothing(engine: Engine, tm
 def test_a_snapshot_that_cannot_be_written_is_a_notice(engine: Engine, tmp_path: Path):
     (tmp_path / "file").touch()
     said: list[str] = []
-    loop = Pipeline(LosslessSource("numbers", Numbers(3)), engine, [WAVE], said.append, snapshots=tmp_path / "file")
+    loop = Pipeline(
+        LosslessSource("numbers", Numbers(3)), engine, Gallery([WAVE]), said.append, snapshots=tmp_path / "file"
+    )
     loop.add_controls(Script([Command(Action.SNAPSHOT)]))
     assert loop.run(threading.Event()).stylized == 3
     assert len(said) == 1 and "no snapshot can be written there" in said[0]

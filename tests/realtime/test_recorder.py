@@ -134,6 +134,17 @@ def test_a_mistake_in_the_encoder_does_not_hang_the_loop(tmp_path: Path, monkeyp
     sink.close()
 
 
+def test_the_part_of_another_recording_is_let_be(tmp_path: Path):
+    sink = recorder(tmp_path / "out.mkv", live=True)
+    (tmp_path / "out.part.mkv").write_text("of another nst-cam, begun in the same moment")
+    with pytest.raises(SinkError, match="nothing could be recorded"):
+        for number in range(100):
+            sink.write(frame(number, number / 25))
+            time.sleep(0.02)
+    sink.close()
+    assert (tmp_path / "out.part.mkv").read_text().startswith("of another")
+
+
 def test_odd_sizes_lose_a_line_and_other_sizes_are_fitted(tmp_path: Path):
     sink = recorder(tmp_path / "out.mp4")
     sink.write(frame(0, size_wh=(97, 65)))

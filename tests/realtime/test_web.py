@@ -13,17 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
+import cv2
 import numpy as np
 import pytest
 
+from realtime import gallery
 from realtime.config import Address, parse_address
 from realtime.errors import ConfigError
+from realtime.gallery import Gallery
 from realtime.hotkeys import command_for_key
 from realtime.pipeline import STRENGTH_STEP
 from realtime.sinks import web
 from realtime.sinks.web import Page
-from tests.conftest import Run, assert_one_line
-from tests.realtime.show import WAVE, Show, masked, next_picture, raw_viewer, status_with, wait
+from tests.conftest import Run, assert_one_line, count_frames, flat_style
+from tests.realtime.show import WAVE, Show, masked, messages, next_picture, raw_viewer, status_with, wait
 
 PAGE_HTML = Path(web.__file__).with_name("page.html").read_text(encoding="utf-8")
 
@@ -74,7 +77,7 @@ def test_the_page_is_there_with_the_keys_and_nothing_from_elsewhere(show: Show):
 
 def test_each_button_has_a_key_of_the_table():
     keys = re.findall(r'data-key="(.)"', PAGE_HTML)
-    assert len(keys) == 6 and all(command_for_key(key) for key in keys)
+    assert len(keys) == 9 and all(command_for_key(key) for key in keys)
 
 
 def test_the_picture_moves_and_a_slow_viewer_gets_the_newest(show: Show):
@@ -137,7 +140,7 @@ def test_cards_are_painted_and_a_broken_style_says_so(tmp_path: Path):
             while True:
                 message = await viewer.receive(5)
                 cards = json.loads(message.data).get("cards") if message.type is aiohttp.WSMsgType.TEXT else None
-                if cards and cards[0]["painted"] and cards[1]["fault"]:
+                if cards and cards[0]["thumbnail"] and cards[1]["fault"]:
                     return cards
 
     assert ask(show, "/cards/1")[0] == 404  # nobody has looked on yet
@@ -146,6 +149,79 @@ def test_cards_are_painted_and_a_broken_style_says_so(tmp_path: Path):
     status, headers, jpeg = ask(show, "/cards/1")
     assert status == 200 and headers["Content-Type"] == "image/jpeg" and len(jpeg) > 2000
     assert ask(show, "/cards/2")[0] == 404
+    show.close()
+
+
+def test_styles_come_and_go_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gallery, "LOOK_S", 0.05)
+    folder = tmp_path / "styles"
+    folder.mkdir()
+    show = Show(tmp_path, styles_folder=folder)
+
+    async def look_on() -> None:
+        async with aiohttp.ClientSession(show.local) as client, client.ws_connect("/socket") as viewer:
+
+            async def cards_of(*titles: str) -> list[int]:
+                """Wait for cards with these titles, and return the numbers of their thumbnails."""
+                async for message in messages(viewer):
+                    if message.type is aiohttp.WSMsgType.BINARY:
+                        await viewer.send_json({"shown": True})
+                        continue
+                    cards = json.loads(message.data).get("cards", [{}])
+                    if [card["title"] for card in cards[1:]] == list(titles) and cards[0].get("thumbnail"):
+                        return [card["thumbnail"] for card in cards]
+                raise AssertionError(titles)
+
+            [wave] = await cards_of()
+            for name, level in (("light", 0.9), ("dark", 0.1)):
+                flat_style(folder / f"{name}.onnx", level)
+                await cards_of(*(["Grey light"] if name == "light" else ["Grey dark", "Grey light"]))
+            (folder / "light.onnx").unlink()
+            again, dark = await cards_of("Grey dark")
+            assert wave == again
+            assert [ask(show, f"/cards/{n}")[0] for n in range(1, 5)] == [
+                200 if n in (wave, dark) else 404 for n in range(1, 5)
+            ]
+            jpeg = np.frombuffer(ask(show, f"/cards/{dark}")[2], np.uint8)
+            assert abs(int(cv2.imdecode(jpeg, cv2.IMREAD_COLOR).mean()) - 25) < 3
+            await viewer.send_json({"style": 2})
+            await status_with(viewer, style=2)
+            (folder / "dark.onnx").unlink()
+            await status_with(viewer, style=0)  # it paints on, though nobody could choose it now
+            await viewer.send_json({"key": "n"})
+            await status_with(viewer, style=1)
+
+    asyncio.run(look_on())
+    show.close()
+    assert show.said == []
+
+
+def test_mix_timer_and_recording_are_told(tmp_path: Path):
+    show = Show(tmp_path, styles=[WAVE, flat_style(tmp_path / "grey.onnx", 0.5)])
+
+    async def look_on() -> str:
+        async with aiohttp.ClientSession(show.local) as client, client.ws_connect("/socket") as viewer:
+            await status_with(viewer, second=0, cycling=False, recording_s=None)
+            await viewer.send_json({"key": "b"})
+            await status_with(viewer, style=1, second=2)
+            await viewer.send_json({"style": 2})
+            await status_with(viewer, style=2, second=0)
+            await viewer.send_json({"key": "a"})
+            await status_with(viewer, cycling=True, notice="Next style every 30 seconds.")
+            await viewer.send_json({"key": "r"})
+            told = await status_with(viewer)
+            while (told["recording_s"] or 0) < 0.5:  # type: ignore[operator]
+                told = await status_with(viewer)
+            await viewer.send_json({"key": "r"})
+            told = await status_with(viewer, recording_s=None)
+            while not str(told["notice"]).startswith("Recorded"):
+                told = await status_with(viewer)
+            return str(told["notice"])
+
+    notice = asyncio.run(look_on())
+    [file] = (tmp_path / "recordings").iterdir()
+    assert notice == f"Recorded {file}" and count_frames(file) > 5
+    assert ask(show, f"/recordings/{file.name}")[0] == 404
     show.close()
 
 
@@ -214,7 +290,7 @@ def test_own_names_are_let_in(show: Show):
 
 def test_the_page_is_for_this_machine_unless_asked_otherwise(show: Show):
     assert show.page.url == f"http://127.0.0.1:{show.page.port}/"
-    page = Page(Address(), [], lambda: None)  # type: ignore[arg-type, return-value]
+    page = Page(Address(), Gallery([]), lambda: None)  # type: ignore[arg-type, return-value]
     assert [sock.getsockname()[0] for site in page._runner.sites for sock in site._server.sockets] == ["127.0.0.1"]
     page.close()
 
@@ -403,8 +479,8 @@ def test_closing_says_goodbye_within_two_seconds(show: Show):
 def test_a_second_page_takes_the_next_port_but_not_if_it_was_asked_for_one(show: Show):
     taken = show.page.port
     with pytest.raises(ConfigError, match=f"--web 127.0.0.1:{taken}: cannot be served there"):
-        Page(Address("127.0.0.1", taken), [], lambda: None)  # type: ignore[arg-type, return-value]
-    pages = [Page(Address(), [], lambda: None) for _ in range(2)]  # type: ignore[arg-type, return-value]
+        Page(Address("127.0.0.1", taken), Gallery([]), lambda: None)  # type: ignore[arg-type, return-value]
+    pages = [Page(Address(), Gallery([]), lambda: None) for _ in range(2)]  # type: ignore[arg-type, return-value]
     assert len({page.port for page in pages}) == 2
     assert all(web.PORT <= page.port < web.PORT + web.PORTS for page in pages)
     for page in pages:

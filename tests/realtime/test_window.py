@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from realtime.contract import StyleMetadata
+from realtime.pipeline import NOTICE_S
 from realtime.sinks.window import screen_available
+from tests.conftest import count_frames, wait_until
 from training.export import export_style
 from training.transform_net import STRIDE, TransformNet
 
@@ -86,8 +88,10 @@ def app(screen: Screen, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         writer.write(picture)
     writer.release()
     program = [Path(sys.executable).with_name("nst-cam"), "--style", "second.onnx", "--source", "ball.mkv"]
+    (tmp_path / "videos").mkdir()
+    environment = screen.environment | {"XDG_VIDEOS_DIR": str(tmp_path / "videos")}
     process = subprocess.Popen(
-        program, cwd=tmp_path, env=screen.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
     while screen.picture().max() == 0 and process.poll() is None and time.monotonic() < deadline:
@@ -103,23 +107,56 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a[120:440, 60:580] - b[120:440, 60:580]).mean())
 
 
-def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str]):
+def hud_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean difference of the HUD's first line, behind the style's name."""
+    return float(np.abs(a[8:26, 90:170] - b[8:26, 90:170]).mean())
+
+
+def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str], tmp_path: Path):
+    videos = tmp_path / "videos"
     assert app.poll() is None, app.communicate()
     second = screen.picture()
     screen.press("n")
+    wait_until(lambda: difference(second, screen.picture()) > 8, 10)
+    time.sleep(2)  # for what fades
     wave = screen.picture()
-    assert difference(second, wave) > 8
+
+    def shows(picture: np.ndarray, limit: float = 2.0) -> None:
+        wait_until(lambda: difference(picture, screen.picture()) < limit, 10)
+
     screen.press("p")
-    assert difference(second, screen.picture()) < 2
+    shows(second)
     screen.press("Left")  # from the first to the last
-    last = screen.picture()
-    assert difference(second, last) > 8
+    wait_until(lambda: difference(second, screen.picture()) > 8, 10)
     screen.press("Right")
-    assert difference(second, screen.picture()) < 2
+    shows(second)
     screen.press("2")
-    assert difference(wave, screen.picture()) < 2
+    shows(wave)
     screen.press("9")
     assert difference(wave, screen.picture()) < 2
+
+    screen.press("b")
+    shows((second + wave) / 2)
+    assert difference(wave, screen.picture()) > 4
+    screen.press("b")
+    shows(wave)
+
+    plain = screen.picture()
+    screen.press("r")  # without a notice
+    assert hud_difference(plain, screen.picture()) > 3
+    screen.press("r")
+    wait_until(lambda: list(videos.glob("nst/*.mkv")) and not list(videos.glob("nst/*.part.mkv")), 10)
+    [recording] = videos.glob("nst/*.mkv")
+    assert recording.name.endswith("-wave.mkv") and count_frames(recording) > 3
+
+    time.sleep(NOTICE_S)
+    plain = screen.picture()
+    screen.press("a")
+    time.sleep(NOTICE_S)
+    assert hud_difference(plain, screen.picture()) > 3
+    screen.press("a")
+    time.sleep(NOTICE_S)
+    assert hud_difference(plain, screen.picture()) < 1
 
     screen.press("m")
     mirrored = screen.picture()

@@ -1,0 +1,101 @@
+"""Which styles there are to choose from: fixed ones, and those in a folder that is watched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from realtime.engine import Engine
+from realtime.errors import StyleError
+
+LOOK_S = 1.0
+"""How often the folder is looked at."""
+SETTLED_S = 2.0
+"""A file older than this when it is first seen is taken for complete at once."""
+_Version = tuple[Path, int, int]
+"""A file, its time of modification in ns, and its size in bytes."""
+
+
+class Gallery:
+    """Style files by number, from 1. A thread looks after the folder; `styles` may be read by any.
+
+    A file in the folder is taken once it is the same in two looks, and its net runs. One that does not run is named,
+    and tried again when it has changed.
+    """
+
+    def __init__(self, fixed: Sequence[Path], folder: Path | None = None) -> None:
+        """Begin with the fixed styles.
+
+        Args:
+            fixed: Styles that stay, whatever happens to their files.
+            folder: Its .onnx files come behind, sorted by name; it may come to exist later.
+        """
+        self.styles: tuple[Path, ...] = tuple(fixed)
+        self._fixed, self._folder = tuple(fixed), folder
+        self._seen: set[_Version] = set()
+        self._runs: dict[_Version, bool] = {}
+        self._closing = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    def watch(self, tell: Callable[[str], None]) -> None:
+        """Begin to look after the folder; `tell` takes a line for the user, and is called in a thread."""
+        if self._folder:
+            self._watcher = threading.Thread(target=self._watch, args=[self._folder, tell], name="gallery", daemon=True)
+            self._watcher.start()
+
+    def close(self) -> None:
+        """Let the folder be. Safe to call twice."""
+        self._closing.set()
+        if self._watcher:
+            self._watcher.join(1.0)
+
+    def number(self, path: Path) -> int:
+        """Return the number of a style; 0 if it is not there any more."""
+        styles = self.styles
+        return styles.index(path) + 1 if path in styles else 0
+
+    def others(self, path: Path, *, backwards: bool = False) -> tuple[Path, ...]:
+        """Return all other styles, beginning with the one behind `path`, or before it."""
+        styles = self.styles
+        here = styles.index(path) if path in styles else len(styles)
+        others = styles[here + 1 :] + styles[:here]
+        return others[::-1] if backwards else others
+
+    def _watch(self, folder: Path, tell: Callable[[str], None]) -> None:
+        fixed = {path.resolve() for path in self._fixed}
+        while not self._closing.is_set():
+            now = {version for version in _versions(folder) if version[0].resolve() not in fixed}
+            for version in sorted(now - self._runs.keys()):
+                if version in self._seen or time.time() - version[1] / 1e9 > SETTLED_S:
+                    self._runs[version] = _runs(version[0], tell)
+            self._seen = now
+            self._runs = {version: runs for version, runs in self._runs.items() if version in now}
+            self.styles = self._fixed + tuple(sorted(version[0] for version, runs in self._runs.items() if runs))
+            self._closing.wait(LOOK_S)
+
+
+def _versions(folder: Path) -> set[_Version]:
+    """Return the visible .onnx files as they are now; none while the folder cannot be read."""
+    found = set()
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".onnx") and not entry.name.startswith("."):
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    state = os.stat(entry.path)
+                    if stat.S_ISREG(state.st_mode):
+                        found.add((folder / entry.name, state.st_mtime_ns, state.st_size))
+    return found
+
+
+def _runs(path: Path, tell: Callable[[str], None]) -> bool:
+    try:
+        Engine(path, (64, 64))
+    except StyleError as error:
+        tell(str(error))
+        return False
+    return True

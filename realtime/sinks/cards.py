@@ -1,0 +1,108 @@
+"""How the page presents the styles: names, and thumbnails that are painted in a thread."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from realtime.config import Size
+from realtime.demo import DemoScene
+from realtime.engine import Engine
+from realtime.errors import StyleError
+from realtime.gallery import Gallery
+from realtime.sinks import encode_jpeg
+
+CARD_WH: Size = (240, 180)
+
+
+@dataclass(frozen=True)
+class Card:
+    """How the page presents a style."""
+
+    name: str
+    title: str = ""
+    artist: str = ""
+    thumbnail: int = 0
+    """Its number, never given twice in a run; 0 as long as there is none."""
+    fault: str = ""
+    """Why the style cannot be used."""
+
+
+class Cards:
+    """A card for each style of the gallery, in its order. The thread starts with `paint` and ends with `close`."""
+
+    def __init__(self, gallery: Gallery, tell: Callable[[str], None]) -> None:
+        """Begin with bare names; `tell` takes the JSON of all cards whenever it has changed, in any thread."""
+        self._gallery, self._tell = gallery, tell
+        self._styles = gallery.styles
+        self._cards: dict[Path, Card] = {}
+        self._thumbnails: dict[int, bytes] = {}
+        self._painted = 0
+        self._lock = threading.Lock()
+        self._due, self._closing = threading.Event(), False
+        self._painter = threading.Thread(target=self._paint, name="page cards", daemon=True)
+
+    def paint(self) -> None:
+        """Paint what has no thumbnail yet."""
+        if self._painter.ident is None:
+            self._painter.start()
+        self._due.set()
+
+    def update(self) -> None:
+        """Look whether the gallery has changed. Quick; at most one thread may call it."""
+        if self._gallery.styles != self._styles:
+            with self._lock:
+                self._styles = self._gallery.styles
+                self._cards = {path: card for path, card in self._cards.items() if path in self._styles}
+                kept = {card.thumbnail for card in self._cards.values()}
+                self._thumbnails = {number: jpeg for number, jpeg in self._thumbnails.items() if number in kept}
+            self._tell(self.text())
+            self._due.set()
+
+    def thumbnail(self, number: int) -> bytes | None:
+        """Return a JPEG; None if there is no such one."""
+        with self._lock:
+            return self._thumbnails.get(number)
+
+    def text(self) -> str:
+        """Return all cards as JSON."""
+        with self._lock:
+            cards = [asdict(self._cards.get(path) or Card(path.stem)) for path in self._styles]
+        return json.dumps({"cards": cards})
+
+    def close(self) -> None:
+        """Paint no more. Safe to call twice."""
+        self._closing = True
+        self._due.set()
+        if self._painter.ident is not None:
+            self._painter.join(1.0)
+
+    def _paint(self) -> None:
+        scene = DemoScene(CARD_WH).picture(0)
+        while not self._closing:
+            path = next((path for path in self._styles if path not in self._cards), None)
+            if path is None:
+                self._due.wait()
+                self._due.clear()
+                continue
+            try:
+                engine = Engine(path, CARD_WH)
+                painted = engine.stylize(scene)
+            except StyleError as error:
+                card, jpeg = Card(path.stem, fault=str(error)), b""
+            else:
+                self._painted += 1
+                about = engine.metadata
+                card = Card(about.name, about.title, about.artist, self._painted)
+                jpeg = encode_jpeg(painted)
+            if self._closing:
+                return
+            with self._lock:
+                if path in self._styles:
+                    self._cards[path] = card
+                    if jpeg:
+                        self._thumbnails[card.thumbnail] = jpeg
+            self._tell(self.text())
