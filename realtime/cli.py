@@ -16,7 +16,7 @@ from realtime.cameras import list_cameras
 from realtime.command import run_command, stop_on_signals
 from realtime.config import Address, CamConfig, parse_address, parse_size
 from realtime.demo import DemoScene
-from realtime.engine import Engine
+from realtime.engine import Engine, start_engine
 from realtime.frames import FrameSource
 from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
@@ -30,6 +30,7 @@ from realtime.styles import find_style, markdown_table, shipped_styles, summary
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 SizeOption = Annotated[str, typer.Option(help="Asked of the camera; larger frames are scaled down to fit.")]
+ProviderOption = Annotated[str, typer.Option(help="What computes: auto, cpu, cuda, tensorrt, coreml, dml, openvino.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -53,6 +54,7 @@ def run(
     web: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve the page there too, or `auto`: on this machine.")
     ] = None,
+    provider: ProviderOption = CamConfig.provider,
 ) -> None:
     """Paint a live camera."""
     if context.invoked_subcommand:
@@ -71,12 +73,13 @@ def run(
         strength=strength,
         keep_colors=keep_colors,
         web=address,
+        provider=provider,
     )
     stop = stop_on_signals()
     styles = shipped_styles()
     first = find_style(config.style)
     first = next((path for path in styles if path.samefile(first)), first)
-    engine = Engine(first, config.size_wh)
+    engine = start_engine(first, config.size_wh, config.provider, _say)
     opened = open_source(config.source, config.size_wh, watched=config.watched, stop=stop, say=_say)
     if first not in styles:
         styles.insert(0, first)
@@ -84,7 +87,7 @@ def run(
     pipeline = Pipeline(opened, engine, styles, _say, look)
     with contextlib.closing(opened):
         _add_sinks(pipeline, config, opened, styles)
-        _say(f"{engine.metadata.name} on {opened.name}, {engine.provider.removesuffix('ExecutionProvider')}")
+        _say(f"{engine.metadata.name} on {opened.name}, {engine.provider}")
         try:
             pipeline.run(stop, config.frames)
         finally:
@@ -126,10 +129,11 @@ def bench(
     style: Annotated[str, typer.Option(help="A .onnx file, or the name of a shipped style.")] = CamConfig.style,
     size: SizeOption = "640x480",
     rounds: Annotated[int, typer.Option(min=1, help="Frames to time.")] = 100,
+    provider: ProviderOption = CamConfig.provider,
 ) -> None:
     """Time each stage on this machine: median and 95th percentile, in ms a frame."""
     size_wh = parse_size(size)
-    engine = Engine(find_style(style), size_wh)
+    engine = start_engine(find_style(style), size_wh, provider, _say)
     scene = DemoScene(size_wh)
     times_ms: dict[str, list[float]] = {"pack": [], "inference": [], "unpack": [], "all": []}
     for _ in range(rounds):

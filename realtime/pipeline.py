@@ -336,7 +336,7 @@ class Pipeline:
     def _change_style(self, path: Path) -> bool:
         """Load a style and return whether it runs; if not, say why and keep the one before."""
         try:
-            self._engine = Engine(path, self._engine.size_wh)
+            self._engine = Engine(path, self._engine.size_wh, self._engine.provider)
         except NstError as error:
             self._tell(str(error))
             return False
