@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import typer
@@ -17,9 +18,11 @@ from realtime.command import run_command, stop_on_signals
 from realtime.config import Address, CamConfig, parse_address, parse_size
 from realtime.demo import DemoScene
 from realtime.engine import Engine, start_engine
+from realtime.errors import NstError
 from realtime.frames import FrameSource
 from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
+from realtime.settings import Settings, forget_settings, load_settings, save_settings, settings_of
 from realtime.sinks.recorder import Recorder
 from realtime.sinks.stream import Stream
 from realtime.sinks.virtual_camera import VirtualCamera
@@ -28,6 +31,7 @@ from realtime.sinks.window import Window, screen_available
 from realtime.sources import measure_camera, open_source
 from realtime.styles import find_style, markdown_table, shipped_styles, summary
 
+Opened = TypeVar("Opened")
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 SizeOption = Annotated[str, typer.Option(help="Asked of the camera; larger frames are scaled down to fit.")]
 ProviderOption = Annotated[str, typer.Option(help="What computes: auto, cpu, cuda, tensorrt, coreml, dml, openvino.")]
@@ -50,41 +54,65 @@ def run(
     stream: Annotated[str | None, typer.Option(help="Send to this rtmp, rtsp or udp address.")] = None,
     virtual_camera: Annotated[str | None, typer.Option(help="auto, or a device like /dev/video4.")] = None,
     strength: Annotated[int, typer.Option(help="Percent of the painting; the rest is camera.")] = CamConfig.strength,
-    keep_colors: Annotated[bool, typer.Option("--keep-colors", help="The camera's own colours.")] = False,
+    keep_colors: Annotated[bool, typer.Option(help="The camera's own colours.")] = CamConfig.keep_colors,
     web: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve the page there too, or `auto`: on this machine.")
     ] = None,
     provider: ProviderOption = CamConfig.provider,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget the settings of the last run.")] = False,
 ) -> None:
-    """Paint a live camera."""
+    """Paint a live camera, with the settings of the last run where no others are given."""
     if context.invoked_subcommand:
         return
+    if reset:
+        forget_settings(_say)
+    given = {name: value for name, value in locals().items() if _is_given(context, name)}
+    kept = not headless and frames is None
+    settings = load_settings(_say) if kept else Settings()
+    if kept and (taken_over := settings.taken_over(given)):
+        _say(f"As in the last run: {taken_over} (--reset forgets it)")
+    settings = replace(settings, **{name: given[name] for name in asdict(settings).keys() & given.keys()})
     address = parse_address(web) if web else None
     config = CamConfig(
-        style=style,
-        source=source,
-        size_wh=parse_size(size),
+        style=settings.style,
+        source=settings.source,
+        size_wh=parse_size(settings.size),
         frames=frames,
         headless=headless,
-        smoothing=smoothing,
+        smoothing=settings.smoothing,
         record=record,
         stream=stream,
         virtual_camera=virtual_camera,
-        strength=strength,
-        keep_colors=keep_colors,
+        strength=settings.strength,
+        keep_colors=settings.keep_colors,
         web=address,
         provider=provider,
     )
     stop = stop_on_signals()
     styles = shipped_styles()
-    first = find_style(config.style)
-    first = next((path for path in styles if path.samefile(first)), first)
-    engine = start_engine(first, config.size_wh, config.provider, _say)
-    opened = open_source(config.source, config.size_wh, watched=config.watched, stop=stop, say=_say)
-    if first not in styles:
-        styles.insert(0, first)
+
+    def start(style: str) -> Engine:
+        found = find_style(style)
+        found = next((path for path in styles if path.samefile(found)), found)
+        return start_engine(found, config.size_wh, config.provider, _say)
+
+    def open_frames(source: str) -> FrameSource:
+        return open_source(source, config.size_wh, watched=config.watched, stop=stop, say=_say)
+
+    engine = _or_default(start, config.style, CamConfig.style, given="style" in given)
+    opened = _or_default(open_frames, config.source, CamConfig.source, given="source" in given)
+    if engine.path not in styles:
+        styles.insert(0, engine.path)
     look = Look(config.strength, config.keep_colors, Smoother() if config.smoothing else None)
-    pipeline = Pipeline(opened, engine, styles, _say, look)
+    pipeline = Pipeline(
+        opened,
+        engine,
+        styles,
+        _say,
+        look,
+        mirrored=settings.mirrored,
+        figures_shown=settings.figures_shown,
+    )
     with contextlib.closing(opened):
         _add_sinks(pipeline, config, opened, styles)
         _say(f"{engine.metadata.name} on {opened.name}, {engine.provider}")
@@ -92,6 +120,8 @@ def run(
             pipeline.run(stop, config.frames)
         finally:
             typer.echo(pipeline.statistics.line())
+            if kept:
+                save_settings(settings_of(pipeline.style, pipeline.status(), settings), _say)
 
 
 @app.command()
@@ -172,6 +202,22 @@ def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource, style
         pipeline.add_sink(page, view=True)
         pipeline.add_controls(page)
         _say(f"{'Page' if config.web else 'No screen'}: the picture is at {page.url} (Ctrl-C ends).")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _or_default(open_it: Callable[[str], Opened], wanted: str, default: str, *, given: bool) -> Opened:
+    """Open what is wanted; what is only remembered gives way to the default, with a line, when it is gone."""
+    try:
+        return open_it(wanted)
+    except NstError as error:
+        if given or wanted == default:
+            raise
+        _say(f"{error} It was set in the last run; now it is {default}.")
+        return open_it(default)
 
 
 def _say(line: str) -> None:

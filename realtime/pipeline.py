@@ -137,6 +137,9 @@ class Pipeline:
         say: Callable[[str], None],
         look: Look | None = None,
         snapshots: Path | None = None,
+        *,
+        mirrored: bool = False,
+        figures_shown: bool = True,
     ) -> None:
         """Take over the source.
 
@@ -147,6 +150,8 @@ class Pipeline:
             say: Takes a line for the user.
             look: What is done to painted frames from the start.
             snapshots: The folder for them; None for the usual one.
+            mirrored: Whether views of oneself are, from the start.
+            figures_shown: Whether the window shows them from the start.
         """
         self.statistics = Statistics()
         self._source, self._engine, self._styles, self._say = source, engine, list(styles), say
@@ -157,8 +162,8 @@ class Pipeline:
         self._sinks: list[FrameSink] = []
         self._views: list[FrameSink] = []
         self._controls: list[Controls] = []
-        self._paused = self._mirrored = self._split = self._help_shown = False
-        self._hud_shown = True
+        self._paused = self._split = self._help_shown = False
+        self._mirrored, self._hud_shown = mirrored, figures_shown
         self._notice, self._notice_until_s = "", 0.0
         self._waiting = ""
         self._stop = threading.Event()
@@ -213,6 +218,11 @@ class Pipeline:
             for sink in self._sinks:
                 self._close(sink)
         return self.statistics
+
+    @property
+    def style(self) -> Path:
+        """The file of the style at work."""
+        return self._engine.path
 
     def overlay(self, pixels: Pixels) -> Pixels:
         """Return a copy of the picture with the HUD, for the window."""

@@ -32,7 +32,7 @@ def screen_available() -> bool:
 
 
 class Window:
-    """A resizable window. The picture is scaled to it here, keeping its shape, so that what is drawn over it is sharp."""
+    """A resizable window. Pictures are scaled to it here, keeping their shape, so that text drawn on them is sharp."""
 
     name = "window"
 
