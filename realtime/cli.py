@@ -17,6 +17,7 @@ from realtime.cameras import list_cameras
 from realtime.command import run_command, stop_on_signals
 from realtime.config import Address, CamConfig, parse_address, parse_size
 from realtime.demo import DemoScene
+from realtime.doctor import examine
 from realtime.engine import Engine, start_engine
 from realtime.errors import NstError
 from realtime.frames import FrameSource
@@ -136,6 +137,13 @@ def devices(size: SizeOption = "640x480") -> None:
         if stop.is_set():
             return
         typer.echo(f"{camera.index:<3}{camera.name:<34}{given}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what works on this machine, what does not and why, how fast it is, and what to install next."""
+    for line in examine(stop_on_signals()):
+        typer.echo(line)
 
 
 @app.command()
