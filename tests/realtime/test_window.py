@@ -117,8 +117,11 @@ def app(screen: Screen, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         program, cwd=tmp_path, env=screen.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    while screen.picture().max() == 0 and process.poll() is None and time.monotonic() < deadline:
+    search = ["xdotool", "search", "--onlyvisible", "--name", "^nst-cam$"]
+    while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
+        if subprocess.run(search, env=screen.environment, stdout=subprocess.DEVNULL).returncode == 0:
+            break
     time.sleep(1.5)
     yield process
     process.kill()
