@@ -161,7 +161,8 @@ class Soak:
         self.pipeline = Pipeline(
             self.source, Engine(styles[0], size_wh), styles, self.said.append, Look(80, True, Smoother()), folder
         )
-        page = Page(Address(port=0), styles, self.pipeline.status)
+        # Through this object, since aiohttp keeps the last pages for as long as the process lives.
+        page = Page(Address(port=0), styles, lambda: self.pipeline.status())
         self.pipeline.add_sink(self.ledger)
         self.pipeline.add_sink(self.recordings)
         self.pipeline.add_sink(page, view=True)
