@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import typer
@@ -15,12 +17,14 @@ from realtime.cameras import list_cameras
 from realtime.command import run_command, stop_on_signals
 from realtime.config import Address, CamConfig, parse_address, parse_size
 from realtime.demo import DemoScene
-from realtime.engine import Engine
-from realtime.errors import StyleError
+from realtime.doctor import examine
+from realtime.engine import Engine, start_engine
+from realtime.errors import NstError, StyleError
 from realtime.frames import FrameSource
 from realtime.gallery import Gallery
 from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
+from realtime.settings import Settings, forget_settings, load_settings, save_settings, settings_of
 from realtime.sinks.recorder import Recorder
 from realtime.sinks.stream import Stream
 from realtime.sinks.virtual_camera import VirtualCamera
@@ -30,8 +34,10 @@ from realtime.sources import measure_camera, open_source
 from realtime.styles import find_style, markdown_table, shipped_styles, summary
 from realtime.styles import styles_folder as own_styles_folder
 
+Opened = TypeVar("Opened")
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 SizeOption = Annotated[str, typer.Option(help="Asked of the camera; larger frames are scaled down to fit.")]
+ProviderOption = Annotated[str, typer.Option(help="What computes: auto, cpu, cuda, tensorrt, coreml, dml, openvino.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -53,7 +59,7 @@ def run(
     stream: Annotated[str | None, typer.Option(help="Send to this rtmp, rtsp or udp address.")] = None,
     virtual_camera: Annotated[str | None, typer.Option(help="auto, or a device like /dev/video4.")] = None,
     strength: Annotated[int, typer.Option(help="Percent of the painting; the rest is camera.")] = CamConfig.strength,
-    keep_colors: Annotated[bool, typer.Option("--keep-colors", help="The camera's own colours.")] = False,
+    keep_colors: Annotated[bool, typer.Option(help="The camera's own colours.")] = CamConfig.keep_colors,
     web: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve the page there too, or `auto`: on this machine.")
     ] = None,
@@ -61,41 +67,71 @@ def run(
     styles_folder: Annotated[
         Path | None, typer.Option(help="Styles that come and go while it runs; else those in your own folder.")
     ] = None,
+    provider: ProviderOption = CamConfig.provider,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget the settings of the last run.")] = False,
 ) -> None:
-    """Paint a live camera."""
+    """Paint a live camera, with the settings of the last run where no others are given."""
     if context.invoked_subcommand:
         return
+    if reset:
+        forget_settings(_say)
+    given = {name: value for name, value in locals().items() if _is_given(context, name)}
+    kept = not headless and frames is None
+    settings = load_settings(_say) if kept else Settings()
+    if kept and (taken_over := settings.taken_over(given)):
+        _say(f"As in the last run: {taken_over} (--reset forgets it)")
+    settings = replace(settings, **{name: given[name] for name in asdict(settings).keys() & given.keys()})
     address = parse_address(web) if web else None
     config = CamConfig(
-        styles=tuple(style),
-        source=source,
-        size_wh=parse_size(size),
+        styles=tuple(style) if "style" in given else (settings.style,),
+        source=settings.source,
+        size_wh=parse_size(settings.size),
         frames=frames,
         headless=headless,
-        smoothing=smoothing,
+        smoothing=settings.smoothing,
         record=record,
         stream=stream,
         virtual_camera=virtual_camera,
-        strength=strength,
-        keep_colors=keep_colors,
+        strength=settings.strength,
+        keep_colors=settings.keep_colors,
         web=address,
         cycle_s=cycle,
         styles_folder=styles_folder,
+        provider=provider,
     )
     stop = stop_on_signals()
-    gallery, first = _open_gallery(config)
-    engine = Engine(first, config.size_wh)
-    opened = open_source(config.source, config.size_wh, watched=config.watched, stop=stop, say=_say)
+
+    def start(first_style: str) -> tuple[Gallery, Engine]:
+        gallery, first = _open_gallery(replace(config, styles=(first_style, *config.styles[1:])))
+        return gallery, start_engine(first, config.size_wh, config.provider, _say)
+
+    def open_frames(source: str) -> FrameSource:
+        return open_source(source, config.size_wh, watched=config.watched, stop=stop, say=_say)
+
+    gallery, engine = _or_default(start, config.styles[0], CamConfig.styles[0], given="style" in given)
+    opened = _or_default(open_frames, config.source, CamConfig.source, given="source" in given)
     clip = Path(config.source) if Path(config.source).name == opened.name else None
     look = Look(config.strength, config.keep_colors, Smoother() if config.smoothing else None)
-    pipeline = Pipeline(opened, engine, gallery, _say, look, clip=clip, cycle_s=config.cycle_s)
+    pipeline = Pipeline(
+        opened,
+        engine,
+        gallery,
+        _say,
+        look,
+        clip=clip,
+        cycle_s=config.cycle_s,
+        mirrored=settings.mirrored,
+        figures_shown=settings.figures_shown,
+    )
     with contextlib.closing(opened):
         _add_sinks(pipeline, config, opened, gallery, clip)
-        _say(f"{engine.metadata.name} on {opened.name}, {engine.provider.removesuffix('ExecutionProvider')}")
+        _say(f"{engine.metadata.name} on {opened.name}, {engine.provider}")
         try:
             pipeline.run(stop, config.frames)
         finally:
             typer.echo(pipeline.statistics.line())
+            if kept:
+                save_settings(settings_of(pipeline.style, pipeline.status(), settings), _say)
 
 
 @app.command()
@@ -110,6 +146,13 @@ def devices(size: SizeOption = "640x480") -> None:
         if stop.is_set():
             return
         typer.echo(f"{camera.index:<3}{camera.name:<34}{given}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what works on this machine, what does not and why, how fast it is, and what to install next."""
+    for line in examine(stop_on_signals()):
+        typer.echo(line)
 
 
 @app.command()
@@ -142,10 +185,11 @@ def bench(
     style: Annotated[str, typer.Option(help="A .onnx file, or a style's name.")] = CamConfig.styles[0],
     size: SizeOption = "640x480",
     rounds: Annotated[int, typer.Option(min=1, help="Frames to time.")] = 100,
+    provider: ProviderOption = CamConfig.provider,
 ) -> None:
     """Time each stage on this machine: median and 95th percentile, in ms a frame."""
     size_wh = parse_size(size)
-    engine = Engine(find_style(style), size_wh)
+    engine = start_engine(find_style(style), size_wh, provider, _say)
     scene = DemoScene(size_wh)
     times_ms: dict[str, list[float]] = {"pack": [], "inference": [], "unpack": [], "all": []}
     for _ in range(rounds):
@@ -198,6 +242,22 @@ def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource, galle
         pipeline.add_sink(page, view=True)
         pipeline.add_controls(page)
         _say(f"{'Page' if config.web else 'No screen'}: the picture is at {page.url} (Ctrl-C ends).")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _or_default(open_it: Callable[[str], Opened], wanted: str, default: str, *, given: bool) -> Opened:
+    """Open what is wanted; what is only remembered gives way to the default, with a line, when it is gone."""
+    try:
+        return open_it(wanted)
+    except NstError as error:
+        if given or wanted == default:
+            raise
+        _say(f"{error} It was set in the last run; now it is {default}.")
+        return open_it(default)
 
 
 def _say(line: str) -> None:

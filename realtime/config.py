@@ -61,6 +61,8 @@ class CamConfig:
     """Take the colours from the camera, and light and dark from the painting."""
     web: Address | None = None
     """Where to serve the page; None: on this machine, and only if there is no screen."""
+    provider: str = "auto"
+    """What computes the painting: `auto`, or one of `realtime.providers.PROVIDERS`, where it is checked."""
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 1:

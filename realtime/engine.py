@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,15 +15,16 @@ from realtime.config import Size
 from realtime.contract import INPUT, MIN_STRIDES, OUTPUT, REMEDY, StyleMetadata
 from realtime.errors import StyleError
 from realtime.frames import Pixels
-
-onnxruntime.set_default_logger_severity(3)
+from realtime.providers import PROVIDERS, choose_provider, open_session, running_provider
 
 
 class Engine:
     """One exported style, loaded and checked. Stylizes pictures of any size; not for several threads at once."""
 
-    def __init__(self, path: Path, size_wh: Size) -> None:
+    def __init__(self, path: Path, size_wh: Size, provider: str = "cpu") -> None:
         """Load a style; pictures larger than `size_wh` will be scaled down to fit.
+
+        `self.provider` is the one that really runs: `provider`, or `cpu` where that does not start.
 
         Raises:
             StyleError: The file is missing, no ONNX file, damaged, or breaks the contract.
@@ -34,12 +37,12 @@ class Engine:
         # Threads that wait by spinning steal the cores from the next stage of the loop.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(path, options, provider, size_wh)
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             raise StyleError(f"{path}: not an ONNX file, or a damaged one. {REMEDY}") from error
         self.metadata = StyleMetadata.from_props(self._session.get_modelmeta().custom_metadata_map, path)
         _check_signature(self._session, path)
-        self.provider: str = self._session.get_providers()[0]
+        self.provider = running_provider(self._session)
         self._packed = np.empty((1, 3, 0, 0), np.float32)
         trial = np.zeros((1, 3, 4 * self.metadata.stride, 6 * self.metadata.stride), np.float32)
         try:
@@ -88,6 +91,26 @@ def fit(pixels: Pixels, size_wh: Size) -> Pixels:
         return pixels
     target = max(8, round(width * factor)), max(8, round(height * factor))
     return np.asarray(cv2.resize(pixels, target, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def start_engine(path: Path, size_wh: Size, wanted: str, say: Callable[[str], None]) -> Engine:
+    """Load the first style on the provider wanted, or `auto`; say in one line if it does not start and the CPU runs.
+
+    Raises:
+        ConfigError: This build of ONNX Runtime does not have the provider.
+        StyleError: As for `Engine`.
+    """
+    provider = choose_provider(wanted, say)
+    if provider != "cpu":
+        if provider == "tensorrt":
+            say("TensorRT compiles the style, which takes a minute or two the first time.")
+        with contextlib.suppress(StyleError):  # a broken style fails on the CPU too
+            engine = Engine(path, size_wh, provider)
+            if engine.provider == provider:
+                return engine
+        remedy = PROVIDERS[provider].remedy
+        say(f"--provider {provider}: did not start, so the CPU runs.{remedy and f' It needs: {remedy}'}")
+    return Engine(path, size_wh)
 
 
 def _check_signature(session: onnxruntime.InferenceSession, path: Path) -> None:

@@ -24,6 +24,7 @@ class Action(Enum):
     SPLIT = auto()
     SNAPSHOT = auto()
     RECORD = auto()
+    FULL_SCREEN = auto()
     HUD = auto()
     HELP = auto()
     QUIT = auto()
@@ -66,9 +67,10 @@ HOTKEYS = (
     Hotkey((" ",), "space", Action.PAUSE, "pause"),
     Hotkey(("m",), "m", Action.MIRROR, "mirror"),
     Hotkey(("t",), "t", Action.SMOOTH, "smoothing over time, on or off"),
+    Hotkey(("f",), "f", Action.FULL_SCREEN, "full screen, on or off"),
     Hotkey(("d",), "d", Action.HUD, "show or hide the figures"),
     Hotkey(("h", "?"), "h", Action.HELP, "this help"),
-    Hotkey(("q", "Escape"), "q, Esc", Action.QUIT, "quit"),
+    Hotkey(("q", "Escape"), "q, Esc", Action.QUIT, "quit; Esc leaves full screen first"),
 )
 
 _COMMANDS = {

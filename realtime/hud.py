@@ -11,28 +11,38 @@ from realtime.frames import Pixels
 from realtime.hotkeys import HOTKEYS
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+LINE = 34
+"""Height of a line at scale 1, in pixels."""
+SMALLEST = 0.3
+"""Scale below which nobody can read."""
 
 
 def draw_hud(pixels: Pixels, lines: Sequence[str], *, help_shown: bool) -> Pixels:
-    """Return a copy of (H, W, 3) uint8 BGR with lines of text at the top left, and the key table if asked for."""
+    """Return a copy of (H, W, 3) uint8 BGR with lines of text at the top left, and the key table if asked for.
+
+    Text grows with the picture, but less than half as much, and shrinks where it would not fit.
+    """
     picture = pixels.copy()
-    scale = max(0.4, pixels.shape[0] / 480 * 0.5)
+    scale = max(0.4, 0.5 * (pixels.shape[0] / 480) ** 0.4)
     if lines:
         _panel(picture, lines, (8, 8), scale)
     if help_shown:
         rows = [f"{row.label:<10}{row.text}" for row in HOTKEYS]
-        _panel(picture, rows, (8, round(pixels.shape[0] * 0.22)), scale * 1.2, tab=10)
+        _panel(picture, rows, (8, round(3.5 * LINE * scale)), 1.2 * scale, tab=10)
     return picture
 
 
 def _panel(picture: Pixels, lines: Sequence[str], corner: tuple[int, int], scale: float, tab: int = 0) -> None:
     """Write lines on a darkened panel, in place; what stands before column `tab` gets a column of its own."""
-    columns = [(line[:tab], line[tab:]) for line in lines]
-    widths = [max((cv2.getTextSize(c[i], FONT, scale, 1)[0][0] for c in columns), default=0) for i in (0, 1)]
-    step, gap = round(34 * scale), round(20 * scale) if tab else 0
+    height, width = picture.shape[:2]
     left, top = corner
-    right = min(picture.shape[1], left + sum(widths) + gap + step)
-    bottom = min(picture.shape[0], top + step * len(lines) + step // 2)
+    columns = [(line[:tab], line[tab:]) for line in lines]
+    widest = sum(_widths(columns, 1)) + LINE * (2 if tab else 1)
+    scale = max(SMALLEST, min(scale, (width - 2 * left) / widest, (height - top) / (LINE * (len(lines) + 0.5))))
+    widths = _widths(columns, scale)
+    step, gap = round(LINE * scale), round(20 * scale) if tab else 0
+    right = min(width, left + sum(widths) + gap + step)
+    bottom = min(height, top + step * len(lines) + step // 2)
     panel = picture[top:bottom, left:right]
     panel[:] = (panel * np.float32(0.35)).astype(np.uint8)
     for row, (label, text) in enumerate(columns):
@@ -40,3 +50,8 @@ def _panel(picture: Pixels, lines: Sequence[str], corner: tuple[int, int], scale
         x = left + step // 2
         cv2.putText(picture, label, (x, base), FONT, scale, (120, 220, 255), 1, cv2.LINE_AA)
         cv2.putText(picture, text, (x + widths[0] + gap, base), FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _widths(columns: Sequence[tuple[str, str]], scale: float) -> list[int]:
+    """Return the width of each column in pixels."""
+    return [max((cv2.getTextSize(c[i], FONT, scale, 1)[0][0] for c in columns), default=0) for i in (0, 1)]

@@ -149,6 +149,8 @@ class Pipeline:
         recordings: Path | None = None,
         clip: Path | None = None,
         cycle_s: float | None = None,
+        mirrored: bool = False,
+        figures_shown: bool = True,
     ) -> None:
         """Take over the source and the gallery.
 
@@ -162,6 +164,8 @@ class Pipeline:
             recordings: The folder for those started by key; None for the usual one.
             clip: The file that the frames come from, if they do: its sound is recorded too.
             cycle_s: Change to the next style so often from the start; None: not before it is asked for.
+            mirrored: Whether views of oneself are, from the start.
+            figures_shown: Whether the window shows them from the start.
         """
         self.statistics = Statistics()
         self._source, self._gallery, self._say = source, gallery, say
@@ -174,8 +178,8 @@ class Pipeline:
         self._sinks: list[FrameSink] = []
         self._views: list[FrameSink] = []
         self._controls: list[Controls] = []
-        self._paused = self._mirrored = self._split = self._help_shown = False
-        self._hud_shown = True
+        self._paused = self._split = self._help_shown = False
+        self._mirrored, self._hud_shown = mirrored, figures_shown
         self._notice = ("", 0.0)
         self._waiting = ""
         self._stop = threading.Event()
@@ -233,6 +237,11 @@ class Pipeline:
             for sink in self._sinks:
                 self._close(sink)
         return self.statistics
+
+    @property
+    def style(self) -> Path:
+        """The file of the style at work."""
+        return self._stylist.engine.path
 
     def overlay(self, pixels: Pixels) -> Pixels:
         """Return a copy of the picture with the HUD, for the window."""

@@ -241,7 +241,7 @@ def open_source(
         return _open_live("demo", lambda: DemoScene(size_wh), stop)
     if "://" in source:
         try:
-            return _open_capture(_without_secrets(source), partial(Capture, source), stop, say)
+            return _open_capture(without_secrets(source), partial(Capture, source), stop, say)
         except OSError as error:
             raise ConfigError(f"--source {source}: no such stream, or it delivers no frames.") from error
     if not source.isdecimal() and (os.path.isfile(source) or os.path.isdir(source)):
@@ -320,6 +320,6 @@ def _check_whole(name: str, clip: Clip, frames_read: int) -> None:
         raise CameraError(f"{name}: broke off after {frames_read} of about {clip.length} frames. Is it damaged?")
 
 
-def _without_secrets(url: str) -> str:
+def without_secrets(url: str) -> str:
     """Return an address without user, password and query: the window, which others may see, names it."""
     return re.sub(r"(?<=://)[^/]*@|\?.*", "", url)

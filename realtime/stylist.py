@@ -48,7 +48,7 @@ class _Load:
             if self.given_up.is_set():
                 return
             try:
-                engine = Engine(path, running.size_wh)
+                engine = Engine(path, running.size_wh, running.provider)
                 engine.stylize(picture)
             except NstError as error:
                 self.faults.append(str(error))

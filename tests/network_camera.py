@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import http.server
 import threading
+import time
 
 import cv2
 import numpy as np
 
 
 class NetworkCamera:
-    """Serves pictures that all differ, 25 a second, at one address for its whole life."""
+    """Serves pictures that all differ, 25 a second if not told otherwise, at one address for its whole life."""
 
-    def __init__(self) -> None:
+    def __init__(self, size_wh: tuple[int, int] = (160, 120), fps: float = 25.0) -> None:
+        self.size_wh, self.fps = size_wh, fps
         self.frozen, self.silent = threading.Event(), threading.Event()
         self.calls = self.number = 0
         self._port = 0
@@ -52,12 +54,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()
-        while not self.server.stopped.wait(0.04):
+        due_s = time.monotonic()
+        while not self.server.stopped.wait(max(0.0, due_s - time.monotonic())):
+            due_s = max(due_s + 1 / camera.fps, time.monotonic())
             if camera.silent.is_set():
                 continue
             if not camera.frozen.is_set():
                 camera.number += 1
-            picture = np.full((120, 160, 3), 20 + camera.number * 7 % 200, np.uint8)
+            picture = np.full((*camera.size_wh[::-1], 3), 20 + camera.number * 7 % 200, np.uint8)
             jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
             head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             try:

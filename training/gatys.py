@@ -28,7 +28,7 @@ COARSEST = 384
 """Long side of the first scale at most; each scale is at most twice the one before."""
 CALIBRATION_PHOTOS = 48
 HISTORY_VALUES = 50_000_000
-"""Values of past pictures that L-BFGS may keep, and as many of past gradients: 100 iterations up to 400 x 400 pixels."""
+"""Values of past pictures that L-BFGS may keep, and as many of gradients: 100 iterations up to 400 x 400 pixels."""
 SMALLEST = 32
 EMPTY_MASK = 0.002
 """Mean brightness, 0 to 1, below which a mask selects nothing."""

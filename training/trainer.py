@@ -298,9 +298,13 @@ class Trainer:
         """Return what the content features of the crops depend on."""
         photos = [(str(path.relative_to(self.config.content)), path.stat().st_size) for path in self.photos]
         means = [mean.double().sum().item() for mean in self.means.values()]
-        return {"photos": photos, "side": self._side, "seed": self.config.seed, "vgg": self.vgg.sha256, "means": means} | {
-            "bfloat16": self.half
-        }
+        return {
+            "photos": photos,
+            "side": self._side,
+            "seed": self.config.seed,
+            "vgg": self.vgg.sha256,
+            "means": means,
+        } | {"bfloat16": self.half}
 
     def _calibration(self) -> list[Tensor]:
         crops = RandomCrops(self.photos, 224, self.config.seed)

@@ -42,7 +42,7 @@ class TransformNet(nn.Module):
         self.paint = UpsampleConv(16, 3)
 
     def forward(self, image: Tensor, at: Tensor | None = None) -> Tensor:
-        """Return the stylized pictures, of the same shape and range; `at` is where each lies on the canvas, see there."""
+        """Return the stylized pictures, of the same shape and range; `at` is where each lies on the canvas."""
         x1 = F.pad(image, (MARGIN,) * 4, mode="reflect")
         x2 = leaky(self.down2(x1))  # (N, 16, H/2, W/2), margin included
         x4 = leaky(self.down4(x2))  # (N, 32, H/4, W/4)
@@ -81,7 +81,7 @@ class Canvas(nn.Module):
         nn.init.normal_(self.weigh.weight, std=0.1)
 
     def forward(self, x: Tensor, at: Tensor | None) -> Tensor:
-        """Return (N or 1, width, h, w) for features (N, width, h, w) that lie at `at`, (N, 2) pixels down and across."""
+        """Return (N or 1, width, h, w) for features (N, width, h, w) at `at`, (N, 2) pixels down and across."""
         down = torch.arange(x.shape[2], device=x.device)[:, None]
         across = torch.arange(x.shape[3], device=x.device)[None, :]
         angle = down * self.waves[:, 0, None, None] + across * self.waves[:, 1, None, None] + self.phases[:, None, None]

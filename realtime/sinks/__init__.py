@@ -20,10 +20,11 @@ def fit_into(pixels: Pixels, size_wh: Size) -> Pixels:
     if (width, height) == size_wh:
         return pixels
     scale = min(size_wh[0] / width, size_wh[1] / height)
-    inner_wh = min(size_wh[0], round(width * scale)), min(size_wh[1], round(height * scale))
+    inner_wh = max(1, min(size_wh[0], round(width * scale))), max(1, min(size_wh[1], round(height * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    if inner_wh == size_wh:
+        return np.asarray(cv2.resize(pixels, size_wh, interpolation=method), np.uint8)
     left, top = (size_wh[0] - inner_wh[0]) // 2, (size_wh[1] - inner_wh[1]) // 2
     canvas = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
-    canvas[top : top + inner_wh[1], left : left + inner_wh[0]] = cv2.resize(
-        pixels, inner_wh, interpolation=cv2.INTER_AREA
-    )
+    cv2.resize(pixels, inner_wh, canvas[top : top + inner_wh[1], left : left + inner_wh[0]], interpolation=method)
     return canvas

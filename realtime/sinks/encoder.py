@@ -138,7 +138,7 @@ class Encoder:
 
     def _encode(self, taken: tuple[Pixels, float] | None, file: BinaryIO) -> None:
         assert taken
-        height, width = (side - side % 2 for side in taken[0].shape[:2])
+        height, width = (max(2, side - side % 2) for side in taken[0].shape[:2])
         # A late trailer could spoil what was written before a failure: the container is closed only if all went well,
         # and PyAV writes none by itself into a file that is closed.
         container = av.open(file, "w", format=self._container, container_options=self._container_options)
@@ -181,6 +181,6 @@ class Encoder:
 
 def _frame(pixels: Pixels, width: int, height: int) -> av.VideoFrame:
     """Return the picture in I420, cropped by a row and a column or fitted to the size."""
-    cropped = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
-    whole = fit_into(cropped, (width, height))
+    odd = 0 <= pixels.shape[0] - height <= 1 and 0 <= pixels.shape[1] - width <= 1
+    whole = pixels[:height, :width] if odd else fit_into(pixels, (width, height))
     return av.VideoFrame.from_ndarray(np.asarray(cv2.cvtColor(whole, cv2.COLOR_BGR2YUV_I420), np.uint8), "yuv420p")

@@ -13,6 +13,7 @@ function send(message) {
 
 function press(key) {
   if (key.toLowerCase() === "h" || key === "?") help.open ? help.close() : help.showModal()
+  else if (key.toLowerCase() === "f") document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen?.()
   else send({ key })
 }
 

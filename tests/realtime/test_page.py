@@ -158,6 +158,16 @@ def test_mix_record_and_a_new_style_show_on_the_page(browser: playwright.Browser
     show.close()
 
 
+def test_full_screen_shows_the_whole_picture_and_is_this_viewers_own_affair(viewer: playwright.Page, show: Show):
+    viewer.locator("body").press("f")
+    viewer.wait_for_function("document.fullscreenElement?.id === 'frame'")
+    viewer.wait_for_function("canvas.clientWidth === innerWidth && canvas.clientHeight === innerHeight")
+    assert viewer.evaluate("getComputedStyle(canvas).objectFit") == "contain"
+    viewer.locator("body").press("f")
+    viewer.wait_for_function("!document.fullscreenElement")
+    assert show.thread.is_alive()
+
+
 def test_a_slow_viewer_holds_nobody_back_and_sees_what_others_do(browser: playwright.Browser, show: Show):
     late = "const make = createImageBitmap; window.drawn = 0; window.createImageBitmap = async data => {"
     count = "window.drawn += 1; return make(data) }"

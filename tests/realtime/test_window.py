@@ -55,6 +55,19 @@ class Screen:
         subprocess.run(["xdotool", "key", key], env=self.environment, check=True)
         time.sleep(0.7)
 
+    def geometry(self, size_wh: tuple[int, int] | None = None) -> tuple[int, int, int, int]:
+        """Return x, y, width and height of the app's window, given a new size first if there is one."""
+        search = ["xdotool", "search", "--onlyvisible", "--name", "^nst-cam$"]
+        window = subprocess.check_output(search, env=self.environment, text=True).split()[-1]
+        if size_wh:
+            resize = ["xdotool", "windowsize", window, *map(str, size_wh)]
+            subprocess.run(resize, env=self.environment, check=True)
+            time.sleep(1)
+        ask = ["xdotool", "getwindowgeometry", "--shell", window]
+        lines = subprocess.check_output(ask, env=self.environment, text=True).split()
+        values = dict(line.split("=") for line in lines)
+        return int(values["X"]), int(values["Y"]), int(values["WIDTH"]), int(values["HEIGHT"])
+
     def moves_within(self, seconds: float) -> bool:
         before, deadline = self.picture(), time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -71,6 +84,20 @@ def screen(tmp_path: Path) -> Iterator[Screen]:
     yield screen
     screen.process.terminate()
     screen.process.wait()
+
+
+@pytest.fixture
+def manager(screen: Screen) -> Iterator[None]:
+    """A window manager, whose part full screen is."""
+    if not shutil.which("openbox"):
+        pytest.skip("needs openbox to make a window full screen")
+    process = subprocess.Popen(
+        ["openbox"], env=screen.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(1)
+    yield
+    process.terminate()
+    process.wait()
 
 
 @pytest.fixture
@@ -94,8 +121,11 @@ def app(screen: Screen, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    while screen.picture().max() == 0 and process.poll() is None and time.monotonic() < deadline:
+    search = ["xdotool", "search", "--onlyvisible", "--name", "^nst-cam$"]
+    while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
+        if subprocess.run(search, env=screen.environment, stdout=subprocess.DEVNULL).returncode == 0:
+            break
     time.sleep(1.5)
     yield process
     process.kill()
@@ -187,6 +217,43 @@ def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str],
     screen.press("q")
     output, errors = app.communicate(timeout=5)
     assert app.returncode == 0 and "stylized" in output and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(("size_wh", "bars_wh"), [((320, 240), (0, 0)), ((760, 570), (0, 0)), ((780, 390), (130, 0))])
+def test_the_picture_is_scaled_to_the_window_and_the_figures_are_drawn_over_it_at_real_size(
+    screen: Screen, app: subprocess.Popen[str], size_wh: tuple[int, int], bars_wh: tuple[int, int]
+):
+    plain = screen.picture()
+    _, _, width, height = screen.geometry(size_wh)
+    assert (width, height) == size_wh
+    shown = screen.picture()[:height, :width]
+    # The panel of the figures begins at the eighth pixel, which it would not if it had been scaled.
+    edge = shown[10:20, :12].mean(axis=(0, 2))
+    if not bars_wh[0]:
+        assert edge[8] < 0.6 * edge[7] and abs(edge[6] - edge[7]) < 10
+    below = shown[height // 2 :]
+    assert not below[:, : bars_wh[0]].any() and not below[:, width - bars_wh[0] :].any()
+    picture_wh = width - 2 * bars_wh[0], height
+    expected = cv2.resize(plain[:480, :640].astype(np.uint8), picture_wh, interpolation=cv2.INTER_AREA).astype(int)
+    picture = shown[:, bars_wh[0] : width - bars_wh[0]]
+    assert picture.mean(axis=(0, 2)).min() > 20 and picture.mean(axis=(1, 2)).min() > 20
+    assert np.abs(picture - expected)[height // 3 :].mean() < 4
+
+
+def test_full_screen_and_back(screen: Screen, manager: None, app: subprocess.Popen[str]):
+    assert screen.geometry()[2:] == (640, 480)
+    screen.press("f")
+    assert screen.geometry() == (0, 0, 800, 600)
+    picture = screen.picture()
+    assert picture.mean(axis=(0, 2)).min() > 20 and picture.mean(axis=(1, 2)).min() > 20
+    screen.press("Escape")
+    assert screen.geometry()[2:] == (640, 480) and app.poll() is None
+    screen.press("f")
+    screen.press("f")
+    assert screen.geometry()[2:] == (640, 480)
+    screen.press("Escape")
+    app.communicate(timeout=5)
+    assert app.returncode == 0
 
 
 def press_close_button(display: str, window: int) -> None:

@@ -96,7 +96,8 @@ def _ends(picture: Tensor) -> list[tuple[int, int]]:
 def main() -> None:
     """Print a line for each pair and start."""
     from training.data import load_picture
-    from training.gatys import Style, Weights, optimize as ours
+    from training.gatys import Style, Weights
+    from training.gatys import optimize as ours
     from training.scales import SHIPPED, shipped_means
     from training.vgg import load_vgg19
 
@@ -112,7 +113,10 @@ def main() -> None:
             noise = 1e-3 * torch.randn(content.shape, generator=torch.Generator().manual_seed(number)) * (number > 0)
             *_, last = ours(vgg, content, [Style(style)], content + noise, Weights(), iterations)
             results.append((last.loss, optimize(total, content + noise, iterations)))
-            print(f"{Path(content_path).stem} x {Path(style_path).stem}: ours {results[-1][0]:.4f} plain {results[-1][1]:.4f}", flush=True)
+            print(
+                f"{Path(content_path).stem} x {Path(style_path).stem}: ours {results[-1][0]:.4f} plain {results[-1][1]:.4f}",
+                flush=True,
+            )
         middle = [statistics.median(column) for column in zip(*results, strict=True)]
         print(f"  median of 3 starts: ours {middle[0]:.4f}, plain {middle[1]:.4f}", flush=True)
 
