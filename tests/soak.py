@@ -30,8 +30,8 @@ from realtime.clips import Capture  # noqa: E402
 from realtime.config import Address  # noqa: E402
 from realtime.engine import Engine  # noqa: E402
 from realtime.frames import Frame  # noqa: E402
-from realtime.hotkeys import Action, Command  # noqa: E402
 from realtime.gallery import Gallery
+from realtime.hotkeys import Action, Command  # noqa: E402
 from realtime.look import Look, Smoother  # noqa: E402
 from realtime.pipeline import Pipeline  # noqa: E402
 from realtime.sinks.recorder import Recorder  # noqa: E402

@@ -79,8 +79,8 @@ def temporal_error(
 ) -> Tensor:
     """Return how much the picture changes beyond its motion when the photo moves by some pixels and gets noise.
 
-    `stylized` is `net(photos, at)`. The photo is moved, its canvas with it, by up to 7 pixels and given sensor noise; where both pictures show
-    the same place, the squared difference of their strokes is averaged.
+    `stylized` is `net(photos, at)`. The photo is moved, its canvas with it, by up to 7 pixels and given sensor noise;
+    where both pictures show the same place, the squared difference of their strokes is averaged.
     """
     reach = 7
     dy, dx = (int(v) for v in torch.randint(-reach, reach + 1, (2,), generator=rng))

@@ -113,10 +113,8 @@ def main() -> None:
             noise = 1e-3 * torch.randn(content.shape, generator=torch.Generator().manual_seed(number)) * (number > 0)
             *_, last = ours(vgg, content, [Style(style)], content + noise, Weights(), iterations)
             results.append((last.loss, optimize(total, content + noise, iterations)))
-            print(
-                f"{Path(content_path).stem} x {Path(style_path).stem}: ours {results[-1][0]:.4f} plain {results[-1][1]:.4f}",
-                flush=True,
-            )
+            pair = f"{Path(content_path).stem} x {Path(style_path).stem}"
+            print(f"{pair}: ours {results[-1][0]:.4f} plain {results[-1][1]:.4f}", flush=True)
         middle = [statistics.median(column) for column in zip(*results, strict=True)]
         print(f"  median of 3 starts: ours {middle[0]:.4f}, plain {middle[1]:.4f}", flush=True)
 
