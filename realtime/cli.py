@@ -18,6 +18,7 @@ from realtime.config import Address, CamConfig, parse_address, parse_size
 from realtime.demo import DemoScene
 from realtime.engine import Engine
 from realtime.frames import FrameSource
+from realtime.governor import Governor
 from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
 from realtime.sinks.recorder import Recorder
@@ -50,6 +51,9 @@ def run(
     virtual_camera: Annotated[str | None, typer.Option(help="auto, or a device like /dev/video4.")] = None,
     strength: Annotated[int, typer.Option(help="Percent of the painting; the rest is camera.")] = CamConfig.strength,
     keep_colors: Annotated[bool, typer.Option("--keep-colors", help="The camera's own colours.")] = False,
+    target_fps: Annotated[
+        float | None, typer.Option(help="Held by painting smaller if need be; the camera's own if not given.")
+    ] = None,
     web: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve the page there too, or `auto`: on this machine.")
     ] = None,
@@ -70,6 +74,7 @@ def run(
         virtual_camera=virtual_camera,
         strength=strength,
         keep_colors=keep_colors,
+        target_fps=target_fps,
         web=address,
     )
     stop = stop_on_signals()
@@ -81,7 +86,8 @@ def run(
     if first not in styles:
         styles.insert(0, first)
     look = Look(config.strength, config.keep_colors, Smoother() if config.smoothing else None)
-    pipeline = Pipeline(opened, engine, styles, _say, look)
+    governor = Governor(config.target_fps or opened.fps) if opened.live else None
+    pipeline = Pipeline(opened, engine, styles, _say, look, governor=governor)
     with contextlib.closing(opened):
         _add_sinks(pipeline, config, opened, styles)
         _say(f"{engine.metadata.name} on {opened.name}, {engine.provider.removesuffix('ExecutionProvider')}")

@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 
 from realtime.config import Size
-from realtime.engine import Engine, fit
+from realtime.engine import Engine, fit, shrink
 from realtime.errors import NstError, SinkError
 from realtime.frames import Frame, FrameSink, FrameSource, Pixels
+from realtime.governor import Governor, processing_size
 from realtime.hotkeys import Action, Command
 from realtime.hud import draw_hud
-from realtime.look import Look, Smoother, split_view
+from realtime.look import GuidedUpsampler, Look, Smoother, split_view
 from realtime.snapshots import save_snapshot, snapshot_folder
 
 POLL_S = 0.05
@@ -106,6 +107,8 @@ class Status:
     source: str
     size_wh: Size
     """Of the painting; (0, 0) before the first."""
+    processed_wh: Size
+    """What the net sees; smaller when the governor holds the frame rate by it."""
     fps: float
     """Over the last 60 frames, as the latencies."""
     latency_ms: float
@@ -124,6 +127,8 @@ class _Painted:
     frame: Frame
     camera: Pixels
     painting: Pixels
+    processed_wh: Size
+    """The size at which it was painted."""
 
 
 class Pipeline:
@@ -137,6 +142,7 @@ class Pipeline:
         say: Callable[[str], None],
         look: Look | None = None,
         snapshots: Path | None = None,
+        governor: Governor | None = None,
     ) -> None:
         """Take over the source.
 
@@ -147,10 +153,12 @@ class Pipeline:
             say: Takes a line for the user.
             look: What is done to painted frames from the start.
             snapshots: The folder for them; None for the usual one.
+            governor: Chooses the processing size, for a live source; None: always the full one.
         """
         self.statistics = Statistics()
         self._source, self._engine, self._styles, self._say = source, engine, list(styles), say
         self._look = look or Look()
+        self._governor, self._upsample = governor, GuidedUpsampler()
         self._snapshot_folder = snapshots or snapshot_folder()
         self._snapshots: tuple[Path, ...] = ()
         self._painted: _Painted | None = None
@@ -188,6 +196,7 @@ class Pipeline:
         self._stop = stop
         try:
             while not stop.is_set() and (frames is None or self.statistics.stylized < frames):
+                frame = None
                 self._look_at_source()
                 if self._paused:
                     if self._painted:
@@ -195,6 +204,7 @@ class Pipeline:
                     time.sleep(POLL_S)
                 else:
                     frame = self._source.read(POLL_S)
+                    began_s = time.monotonic()
                     if frame is not None:
                         self._painted = self._paint(frame)
                         self._write(self._painted)
@@ -205,6 +215,9 @@ class Pipeline:
                         self._write(self._painted)
                 for command in [c for controls in self._controls for c in controls.commands()]:
                     self._apply(command)
+                if frame and self._governor:
+                    now_s = time.monotonic()
+                    self._governor.observe(now_s, now_s - began_s, now_s - frame.captured_s)
             if len(self._sinks) == 1:
                 self._sinks[0].close()  # what an only sink cannot finish is an error, not a remark
         finally:
@@ -227,7 +240,8 @@ class Pipeline:
             shown = [text for text, set_so in settings.items() if set_so]
             lines.append("   ".join([f"{status.style} {self._engine.metadata.name}", *shown]))
             times = f"{status.latency_ms:.0f} ms, p95 {status.latency_p95_ms:.0f} ms"
-            lines.append(f"{status.fps:.0f} fps   {times}")
+            shrunk = "" if status.processed_wh == status.size_wh else "   painted at {}x{}".format(*status.processed_wh)
+            lines.append(f"{status.fps:.0f} fps   {times}{shrunk}")
         if status.notice:
             lines.append(status.notice)
         return draw_hud(pixels, lines, help_shown=self._help_shown)
@@ -247,6 +261,7 @@ class Pipeline:
             notice=self._notice if time.monotonic() < self._notice_until_s else self._source.notice,
             source=self._source.name,
             size_wh=(height_width[1], height_width[0]),
+            processed_wh=self._painted.processed_wh if self._painted else (0, 0),
             fps=stats.fps_now,
             latency_ms=stats.latency_ms(50, 60),
             latency_p95_ms=stats.latency_ms(95, 60),
@@ -264,7 +279,11 @@ class Pipeline:
 
     def _paint(self, frame: Frame) -> _Painted:
         camera = fit(frame.pixels, self._engine.size_wh)
-        return _Painted(frame, camera, self._look.smooth(camera, self._engine.stylize(camera)))
+        full_wh = camera.shape[1], camera.shape[0]
+        factor = self._governor.factor if self._governor else 1.0
+        small = shrink(camera, processing_size(full_wh, factor, self._engine.metadata.stride))
+        painting = self._look.smooth(small, self._engine.stylize(small))
+        return _Painted(frame, camera, self._upsample(camera, small, painting), (small.shape[1], small.shape[0]))
 
     def _write(self, painted: _Painted) -> None:
         shown = self._look.finish(painted.camera, painted.painting)
