@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
-import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
+from realtime.bench import measure_stages
 from realtime.cameras import list_cameras
 from realtime.command import run_command, stop_on_signals
 from realtime.config import Address, CamConfig, parse_address, parse_size
-from realtime.demo import DemoScene
 from realtime.engine import Engine
 from realtime.frames import FrameSource
 from realtime.governor import Governor
@@ -130,29 +130,29 @@ def styles(
 @app.command()
 def bench(
     style: Annotated[str, typer.Option(help="A .onnx file, or the name of a shipped style.")] = CamConfig.style,
+    every: Annotated[bool, typer.Option("--all", help="All shipped styles.")] = False,
     size: SizeOption = "640x480",
+    source: Annotated[str, typer.Option(help="What to paint: demo, a video, a camera, a URL.")] = "demo",
     rounds: Annotated[int, typer.Option(min=1, help="Frames to time.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, times in ms.")] = False,
 ) -> None:
     """Time each stage on this machine: median and 95th percentile, in ms a frame."""
-    size_wh = parse_size(size)
-    engine = Engine(find_style(style), size_wh)
-    scene = DemoScene(size_wh)
-    times_ms: dict[str, list[float]] = {"pack": [], "inference": [], "unpack": [], "all": []}
-    for _ in range(rounds):
-        pixels = scene.read()
-        moments = [time.perf_counter()]
-        packed = engine.pack(pixels)
-        moments.append(time.perf_counter())
-        output = engine.run(packed)
-        moments.append(time.perf_counter())
-        engine.unpack(output)
-        moments.append(time.perf_counter())
-        spans = [*np.diff(moments), moments[-1] - moments[0]]
-        for name, span in zip(times_ms, spans, strict=True):
-            times_ms[name].append(1000 * span)
-    typer.echo(f"{engine.metadata.name}, {size}, {engine.provider}, {rounds} frames")
-    for name, values in times_ms.items():
-        typer.echo(f"{name:<10}{np.median(values):7.2f} ms   p95 {np.percentile(values, 95):7.2f} ms")
+    size_wh, stop = parse_size(size), stop_on_signals()
+    results = []
+    for path in shipped_styles() if every else [find_style(style)]:
+        times = measure_stages(
+            Engine(path, size_wh),
+            lambda: open_source(source, size_wh, watched=False, stop=stop, say=_say),
+            rounds,
+            stop,
+        )
+        if times is None:
+            return
+        results.append(times)
+        if not as_json:
+            typer.echo(times.table())
+    if as_json:
+        typer.echo(json.dumps([asdict(times) for times in results], indent=2))
 
 
 def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource, styles: Sequence[Path]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.frames import Pixels
+from realtime.frames import Pixels, Scratch
 
 SHRINK = 4
 """Motion is looked for at this fraction of the size."""
@@ -35,6 +36,7 @@ class Smoother:
     def __init__(self) -> None:
         self._seen: NDArray[np.float32] = np.empty((0, 0, 3), np.float32)
         self._shown: Pixels = np.empty((0, 0, 3), np.uint8)
+        self._scratch = Scratch()
 
     def __call__(self, camera: Pixels, painted: Pixels) -> Pixels:
         """Return the painting to show, new memory or `painted` itself; both pictures are (H, W, 3) uint8 BGR.
@@ -52,8 +54,10 @@ class Smoother:
         moving = cv2.blur(np.clip((change - STILL) / (MOVING - STILL), 0, 1), (3, 3))
         new = (NEW + (1 - NEW) * moving).astype(np.float32)  # (h, w), share of the new picture
         self._seen += new[:, :, None] * (small - self._seen)
-        share = cv2.resize(new, (width, height), interpolation=cv2.INTER_LINEAR)
-        self._shown = np.asarray(cv2.blendLinear(painted, self._shown, share, 1 - share), np.uint8)
+        share, rest = (self._scratch(name, (height, width), np.float32) for name in ("share", "rest"))
+        cv2.resize(new, (width, height), dst=share, interpolation=cv2.INTER_LINEAR)
+        np.subtract(1, share, out=rest)
+        self._shown = np.asarray(cv2.blendLinear(painted, self._shown, share, rest), np.uint8)
         return self._shown
 
 
@@ -68,7 +72,7 @@ class GuidedUpsampler:
     """
 
     def __init__(self) -> None:
-        self._scratch: tuple[Pixels, ...] = ()
+        self._scratch = Scratch()
 
     def __call__(self, camera: Pixels, small: Pixels, painted: Pixels) -> Pixels:
         """Return the painting at the size of `camera`; `painted` itself if it has that size.
@@ -81,13 +85,13 @@ class GuidedUpsampler:
         if camera.shape == painted.shape:
             return painted
         size_wh = camera.shape[1], camera.shape[0]
-        if not self._scratch or self._scratch[0].shape != camera.shape[:2]:
-            # Kept, since the page faults of new memory take longer than all that is computed.
-            self._scratch = tuple(np.empty(camera.shape[:2], np.uint8) for _ in range(4)) + (np.empty_like(camera),)
-        luma, coarse, slope, detail, grey = self._scratch
+        luma, coarse, slope, detail = (
+            self._scratch(name, camera.shape[:2]) for name in ("luma", "coarse", "slope", "detail")
+        )
+        grey = self._scratch("grey", camera.shape)
         small_luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
         painted_luma = np.asarray(cv2.cvtColor(painted, cv2.COLOR_BGR2GRAY), np.uint8)
-        slopes = cv2.convertScaleAbs(_slopes(small_luma, painted_luma), alpha=255 / STEEPEST)
+        slopes = cv2.convertScaleAbs(self._slopes(small_luma, painted_luma), alpha=255 / STEEPEST)
         cv2.resize(slopes, size_wh, dst=slope)
         cv2.cvtColor(camera, cv2.COLOR_BGR2GRAY, dst=luma)
         cv2.resize(small_luma, size_wh, dst=coarse)
@@ -97,21 +101,20 @@ class GuidedUpsampler:
             put(restored, cv2.cvtColor(detail, cv2.COLOR_GRAY2BGR, dst=grey), dst=restored)
         return np.asarray(restored, np.uint8)
 
-
-def _slopes(x: Pixels, y: Pixels) -> NDArray[np.float32]:
-    """Return how steeply `y` follows `x`, both (h, w) uint8: from 0 to `STEEPEST`, one value for each few pixels."""
-    height, width = x.shape
-    size_wh = max(1, width // BLOCK), max(1, height // BLOCK)
-
-    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(cv2.resize(values, size_wh, interpolation=cv2.INTER_AREA), np.float32)
-
-    xs, ys = x.astype(np.float32), y.astype(np.float32)
-    mean_x = mean(xs)
-    covariance = mean(xs * ys) - mean_x * mean(ys)
-    variance = mean(xs * xs) - mean_x * mean_x
-    slopes = cv2.blur(covariance, (3, 3)) / (cv2.blur(variance, (3, 3)) + NOISE)
-    return np.clip(slopes, 0, STEEPEST).astype(np.float32)
+    def _slopes(self, x: Pixels, y: Pixels) -> NDArray[np.float32]:
+        """Return how steeply `y` follows `x`, both (h, w) uint8: 0 to `STEEPEST`, float32, one value for each block."""
+        height, width = x.shape
+        size_wh = max(1, width // BLOCK), max(1, height // BLOCK)
+        xs, ys, product = (self._scratch(name, x.shape, np.float32) for name in ("xs", "ys", "product"))
+        np.copyto(xs, x)
+        np.copyto(ys, y)
+        mean = partial(cv2.resize, dsize=size_wh, interpolation=cv2.INTER_AREA)
+        mean_x, mean_y = mean(xs), mean(ys)
+        mean_xy = mean(cv2.multiply(xs, ys, dst=product))
+        mean_xx = mean(cv2.multiply(xs, xs, dst=product))
+        covariance = cv2.blur(mean_xy - mean_x * mean_y, (3, 3))
+        variance = cv2.blur(mean_xx - mean_x * mean_x, (3, 3))
+        return np.clip(covariance / (variance + NOISE), 0, STEEPEST)
 
 
 @dataclass
