@@ -26,7 +26,7 @@ class Frame:
 
 
 class Scratch:
-    """Memory kept from frame to frame, by name: the page faults of new memory take longer than what is computed in it.
+    """Memory kept from frame to frame, by name, since the page faults of new memory take long.
 
     Only for what is used up before the frame is done; what goes to the sinks is new.
     """

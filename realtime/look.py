@@ -36,7 +36,6 @@ class Smoother:
     def __init__(self) -> None:
         self._seen: NDArray[np.float32] = np.empty((0, 0, 3), np.float32)
         self._shown: Pixels = np.empty((0, 0, 3), np.uint8)
-        self._scratch = Scratch()
 
     def __call__(self, camera: Pixels, painted: Pixels) -> Pixels:
         """Return the painting to show, new memory or `painted` itself; both pictures are (H, W, 3) uint8 BGR.
@@ -54,10 +53,8 @@ class Smoother:
         moving = cv2.blur(np.clip((change - STILL) / (MOVING - STILL), 0, 1), (3, 3))
         new = (NEW + (1 - NEW) * moving).astype(np.float32)  # (h, w), share of the new picture
         self._seen += new[:, :, None] * (small - self._seen)
-        share, rest = (self._scratch(name, (height, width), np.float32) for name in ("share", "rest"))
-        cv2.resize(new, (width, height), dst=share, interpolation=cv2.INTER_LINEAR)
-        np.subtract(1, share, out=rest)
-        self._shown = np.asarray(cv2.blendLinear(painted, self._shown, share, rest), np.uint8)
+        share = cv2.resize(new, (width, height), interpolation=cv2.INTER_LINEAR)
+        self._shown = np.asarray(cv2.blendLinear(painted, self._shown, share, 1 - share), np.uint8)
         return self._shown
 
 
