@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import numpy as np
 import typer
 
+from realtime.bench import measure_stages
 from realtime.cameras import list_cameras
 from realtime.command import run_command, stop_on_signals
 from realtime.config import Address, CamConfig, parse_address, parse_size
-from realtime.demo import DemoScene
 from realtime.doctor import examine
 from realtime.engine import Engine, start_engine
 from realtime.errors import NstError, StyleError
 from realtime.frames import FrameSource
 from realtime.gallery import Gallery
+from realtime.governor import Governor
 from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
 from realtime.settings import Settings, forget_settings, load_settings, save_settings, settings_of
@@ -60,6 +60,9 @@ def run(
     virtual_camera: Annotated[str | None, typer.Option(help="auto, or a device like /dev/video4.")] = None,
     strength: Annotated[int, typer.Option(help="Percent of the painting; the rest is camera.")] = CamConfig.strength,
     keep_colors: Annotated[bool, typer.Option(help="The camera's own colours.")] = CamConfig.keep_colors,
+    target_fps: Annotated[
+        float | None, typer.Option(help="Held by painting smaller if need be; the camera's own if not given.")
+    ] = None,
     web: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve the page there too, or `auto`: on this machine.")
     ] = None,
@@ -94,6 +97,7 @@ def run(
         virtual_camera=virtual_camera,
         strength=settings.strength,
         keep_colors=settings.keep_colors,
+        target_fps=target_fps,
         web=address,
         cycle_s=cycle,
         styles_folder=styles_folder,
@@ -118,6 +122,7 @@ def run(
         gallery,
         _say,
         look,
+        governor=Governor(config.target_fps or opened.fps) if opened.live else None,
         clip=clip,
         cycle_s=config.cycle_s,
         mirrored=settings.mirrored,
@@ -183,30 +188,30 @@ def styles(
 @app.command()
 def bench(
     style: Annotated[str, typer.Option(help="A .onnx file, or a style's name.")] = CamConfig.styles[0],
+    every: Annotated[bool, typer.Option("--all", help="All shipped styles.")] = False,
     size: SizeOption = "640x480",
+    source: Annotated[str, typer.Option(help="What to paint: demo, a video, a camera, a URL.")] = "demo",
     rounds: Annotated[int, typer.Option(min=1, help="Frames to time.")] = 100,
     provider: ProviderOption = CamConfig.provider,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, times in ms.")] = False,
 ) -> None:
     """Time each stage on this machine: median and 95th percentile, in ms a frame."""
-    size_wh = parse_size(size)
-    engine = start_engine(find_style(style), size_wh, provider, _say)
-    scene = DemoScene(size_wh)
-    times_ms: dict[str, list[float]] = {"pack": [], "inference": [], "unpack": [], "all": []}
-    for _ in range(rounds):
-        pixels = scene.read()
-        moments = [time.perf_counter()]
-        packed = engine.pack(pixels)
-        moments.append(time.perf_counter())
-        output = engine.run(packed)
-        moments.append(time.perf_counter())
-        engine.unpack(output)
-        moments.append(time.perf_counter())
-        spans = [*np.diff(moments), moments[-1] - moments[0]]
-        for name, span in zip(times_ms, spans, strict=True):
-            times_ms[name].append(1000 * span)
-    typer.echo(f"{engine.metadata.name}, {size}, {engine.provider}, {rounds} frames")
-    for name, values in times_ms.items():
-        typer.echo(f"{name:<10}{np.median(values):7.2f} ms   p95 {np.percentile(values, 95):7.2f} ms")
+    size_wh, stop = parse_size(size), stop_on_signals()
+    results = []
+    for path in shipped_styles() if every else [find_style(style)]:
+        times = measure_stages(
+            start_engine(path, size_wh, provider, _say),
+            lambda: open_source(source, size_wh, watched=False, stop=stop, say=_say),
+            rounds,
+            stop,
+        )
+        if times is None:
+            return
+        results.append(times)
+        if not as_json:
+            typer.echo(times.table())
+    if as_json:
+        typer.echo(json.dumps([asdict(times) for times in results], indent=2))
 
 
 def _open_gallery(config: CamConfig) -> tuple[Gallery, Path]:

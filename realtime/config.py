@@ -59,6 +59,8 @@ class CamConfig:
     """Percent of the painting in what is shown; the rest is the camera's picture."""
     keep_colors: bool = False
     """Take the colours from the camera, and light and dark from the painting."""
+    target_fps: float | None = None
+    """Frame rate to hold for a live source, by painting it smaller if need be; None: the source's own."""
     web: Address | None = None
     """Where to serve the page; None: on this machine, and only if there is no screen."""
     provider: str = "auto"
@@ -73,6 +75,8 @@ class CamConfig:
             raise ConfigError(f"--styles-folder {self.styles_folder}: no such folder. Make it, or give another.")
         if self.cycle_s is not None and not 1 <= self.cycle_s <= 86400:
             raise ConfigError(f"--cycle {self.cycle_s:g}: must be from 1 to 86400, in seconds.")
+        if self.target_fps is not None and not 1 <= self.target_fps <= 240:
+            raise ConfigError(f"--target-fps {self.target_fps:g}: must be from 1 to 240.")
         if not 0 <= self.strength <= 100:
             raise ConfigError(f"--strength {self.strength}: must be from 0 to 100, in percent.")
         if self.record is not None and self.record.suffix.lower() not in (".mkv", ".mp4"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,23 @@ class Frame:
     """Position in its source, from 0; gaps are frames that the source dropped."""
     captured_s: float
     """`time.monotonic()` when the picture came from the camera or decoder."""
+
+
+class Scratch:
+    """Memory kept from frame to frame, by name, since the page faults of new memory take long.
+
+    Only for what is used up before the frame is done; what goes to the sinks is new.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: type[Any] = np.uint8) -> NDArray[Any]:
+        """Return memory of this shape and type, with what was left in it."""
+        kept = self._kept.get(name)
+        if kept is None or kept.shape != shape:
+            kept = self._kept[name] = np.empty(shape, dtype)
+        return kept
 
 
 class FrameSource(Protocol):

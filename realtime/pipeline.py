@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,15 +13,17 @@ import cv2
 import numpy as np
 
 from realtime.config import Size
-from realtime.engine import Engine, fit
+from realtime.engine import Engine, fit, shrink
 from realtime.errors import SinkError
 from realtime.frames import Frame, FrameSink, FrameSource, Pixels
 from realtime.gallery import Gallery
+from realtime.governor import Governor, processing_size
 from realtime.hotkeys import Action, Command
 from realtime.hud import draw_hud
-from realtime.look import Look, Smoother, split_view
+from realtime.look import GuidedUpsampler, Look, Smoother, split_view
 from realtime.sinks.takes import Takes
 from realtime.snapshots import save_snapshot, snapshot_folder
+from realtime.statistics import Statistics, Status
 from realtime.stylist import Stylist
 
 POLL_S = 0.05
@@ -39,92 +40,6 @@ class Controls(Protocol):
         """Return the commands given since the last call. Never waits."""
 
 
-@dataclass
-class Statistics:
-    """Frame accounts and times of one run: read = stylized + dropped."""
-
-    read: int = 0
-    stylized: int = 0
-    written: dict[str, int] = field(default_factory=dict)
-    """Frames that came out of each sink, by its name."""
-    started_s: float = field(default_factory=time.monotonic)
-    ended_s: float = 0.0
-    latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
-    """From capture to all sinks, the last ten minutes or so."""
-    recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=60))
-    """Moments at which the last frames were done."""
-
-    def count(self, frame: Frame) -> None:
-        """Take a stylized frame into account, once it was handed to all sinks."""
-        now = time.monotonic()
-        if not self.stylized:
-            self.started_s = frame.captured_s
-        self.stylized += 1
-        self.latencies_ms.append(1000 * (now - frame.captured_s))
-        self.recent_s.append(now)
-        self.ended_s = now
-
-    @property
-    def fps_now(self) -> float:
-        """Frames per second over the last 60 frames."""
-        if len(self.recent_s) < 2:
-            return 0.0
-        return (len(self.recent_s) - 1) / max(1e-9, self.recent_s[-1] - self.recent_s[0])
-
-    @property
-    def fps_mean(self) -> float:
-        """Frames per second from the first capture to the last frame done."""
-        return self.stylized / max(1e-9, self.ended_s - self.started_s) if self.stylized else 0.0
-
-    def latency_ms(self, percentile: float, last: int | None = None) -> float:
-        """Return a percentile of the latency, over the `last` frames if given; 0 before the first frame."""
-        values = list(self.latencies_ms)[-last:] if last else list(self.latencies_ms)
-        return float(np.percentile(values, percentile)) if values else 0.0
-
-    def line(self) -> str:
-        """Return the totals in one line."""
-        written = ", ".join(f"{count} written to {name}" for name, count in self.written.items()) or "0 written"
-        return (
-            f"{self.read} read, {self.stylized} stylized, {self.read - self.stylized} dropped, {written}; "
-            f"{self.fps_mean:.1f} fps, latency p50 {self.latency_ms(50):.0f} ms, p95 {self.latency_ms(95):.0f} ms"
-        )
-
-
-@dataclass(frozen=True)
-class Status:
-    """What someone who looks on is told beside the picture."""
-
-    style: int
-    """Number of the style, from 1; 0 when its file is gone."""
-    second: int
-    """Number of the style mixed in; 0 when there is none."""
-    cycling: bool
-    recording_s: float | None
-    """How long the recording started by key runs; None when there is none."""
-    strength: int
-    """Percent."""
-    colors_kept: bool
-    smoothing: bool
-    split: bool
-    mirrored: bool
-    paused: bool
-    figures_shown: bool
-    notice: str
-    """Empty when there is none."""
-    source: str
-    size_wh: Size
-    """Of the painting; (0, 0) before the first."""
-    fps: float
-    """Over the last 60 frames, as the latencies."""
-    latency_ms: float
-    """Median."""
-    latency_p95_ms: float
-    read: int
-    stylized: int
-    snapshots: tuple[Path, ...]
-    """Those of this run."""
-
-
 @dataclass(frozen=True)
 class _Painted:
     """A frame, the camera's picture at the size of its painting, and the painting before colours and strength."""
@@ -132,6 +47,8 @@ class _Painted:
     frame: Frame
     camera: Pixels
     painting: Pixels
+    processed_wh: Size
+    """The size at which it was painted."""
 
 
 class Pipeline:
@@ -146,6 +63,7 @@ class Pipeline:
         look: Look | None = None,
         snapshots: Path | None = None,
         *,
+        governor: Governor | None = None,
         recordings: Path | None = None,
         clip: Path | None = None,
         cycle_s: float | None = None,
@@ -161,6 +79,7 @@ class Pipeline:
             say: Takes a line for the user; called in other threads too.
             look: What is done to painted frames from the start.
             snapshots: The folder for them; None for the usual one.
+            governor: Chooses the processing size, for a live source; None: always the full one.
             recordings: The folder for those started by key; None for the usual one.
             clip: The file that the frames come from, if they do: its sound is recorded too.
             cycle_s: Change to the next style so often from the start; None: not before it is asked for.
@@ -172,6 +91,7 @@ class Pipeline:
         self._stylist = Stylist(engine, gallery, self._tell, cycle_s)
         self._takes = Takes(recordings, source, clip, self._tell)
         self._look = look or Look()
+        self._governor, self._upsample = governor, GuidedUpsampler()
         self._snapshot_folder = snapshots or snapshot_folder()
         self._snapshots: tuple[Path, ...] = ()
         self._painted: _Painted | None = None
@@ -210,12 +130,14 @@ class Pipeline:
         self._gallery.watch(self._tell)
         try:
             while not stop.is_set() and (frames is None or self.statistics.stylized < frames):
+                frame = None
                 self._look_at_source()
                 if self._paused:
                     self._hold()
                     time.sleep(POLL_S)
                 else:
                     frame = self._source.read(POLL_S)
+                    began_s = time.monotonic()
                     if frame is not None:
                         self._painted = self._paint(frame)
                         self._write(self._painted)
@@ -226,6 +148,9 @@ class Pipeline:
                         self._hold()
                 for command in [c for controls in self._controls for c in controls.commands()]:
                     self._apply(command)
+                if frame and self._governor:
+                    now_s = time.monotonic()
+                    self._governor.observe(now_s, now_s - began_s, now_s - frame.captured_s)
             if len(self._sinks) == 1:
                 self._sinks[0].close()  # what an only sink cannot finish is an error, not a remark
         finally:
@@ -260,7 +185,8 @@ class Pipeline:
             names = [f"{self._gallery.number(engine.path) or '-'} {engine.metadata.name}" for engine in mixed]
             lines.append("   ".join([" + ".join(names), *shown]))
             times = f"{status.latency_ms:.0f} ms, p95 {status.latency_p95_ms:.0f} ms"
-            lines.append(f"{status.fps:.0f} fps   {times}")
+            shrunk = "" if status.processed_wh == status.size_wh else "   painted at {}x{}".format(*status.processed_wh)
+            lines.append(f"{status.fps:.0f} fps   {times}{shrunk}")
         if status.notice:
             lines.append(status.notice)
         return draw_hud(pixels, lines, help_shown=self._help_shown)
@@ -285,6 +211,7 @@ class Pipeline:
             notice=notice if time.monotonic() < until_s else self._source.notice,
             source=self._source.name,
             size_wh=(height_width[1], height_width[0]),
+            processed_wh=self._painted.processed_wh if self._painted else (0, 0),
             fps=stats.fps_now,
             latency_ms=stats.latency_ms(50, 60),
             latency_p95_ms=stats.latency_ms(95, 60),
@@ -301,12 +228,17 @@ class Pipeline:
             self._say(waiting or f"{self._source.name} is back.")
 
     def _paint(self, frame: Frame) -> _Painted:
-        camera = fit(frame.pixels, self._stylist.engine.size_wh)
+        engine = self._stylist.engine
+        camera = fit(frame.pixels, engine.size_wh)
+        full_wh = camera.shape[1], camera.shape[0]
+        factor = self._governor.factor if self._governor else 1.0
+        small = shrink(camera, processing_size(full_wh, factor, engine.metadata.stride))
         now_s = time.monotonic() if self._source.live else frame.index / self._source.fps
-        painting = self._stylist.stylize(camera, now_s)
+        painting = self._stylist.stylize(small, now_s)
         if self._stylist.fading and self._look.smoother:
             self._look.smoother = Smoother()  # one that knows the style before would hold it back
-        return _Painted(frame, camera, self._look.smooth(camera, painting))
+        painting = self._look.smooth(small, painting)
+        return _Painted(frame, camera, self._upsample(camera, small, painting), (small.shape[1], small.shape[0]))
 
     def _hold(self) -> None:
         """Show the last picture again, painted anew while the style changes."""

@@ -14,8 +14,8 @@ import platformdirs
 
 from realtime.config import CamConfig, parse_size
 from realtime.errors import ConfigError
-from realtime.pipeline import Status
 from realtime.sources import without_secrets
+from realtime.statistics import Status
 from realtime.styles import shipped_styles
 
 FILE = "settings.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import re
 import resource
@@ -392,4 +393,26 @@ def test_styles_and_bench(run: Run):
     assert listed.returncode == 0 and "The Great Wave off Kanagawa by Katsushika Hokusai" in listed.stdout
     timed = run("nst-cam", "bench", "--size", "160x120", "--rounds", 3)
     assert timed.returncode == 0
-    assert [line.split()[0] for line in timed.stdout.splitlines()[1:]] == ["pack", "inference", "unpack", "all"]
+    stages = [line.split()[0] for line in timed.stdout.splitlines()[1:-1]]
+    assert stages[:1] == ["capture"] and stages[-1:] == ["loop"]
+    assert {"pack", "inference", "unpack", "smoothing", "restore", "jpeg", "recorder"} <= set(stages)
+
+
+def test_bench_as_json_is_json_alone_and_has_every_style(run: Run, clip: Path):
+    timed = run("nst-cam", "bench", "--all", "--json", "--size", "160x120", "--rounds", 2, "--source", clip)
+    assert timed.returncode == 0, timed.stderr
+    results = json.loads(timed.stdout)
+    assert len(results) == len(shipped_styles())
+    for result in results:
+        assert result["size"] == "160x120" and result["frames"] == 2
+        stages = result["stages"]
+        assert all(0 <= times["median_ms"] <= times["p95_ms"] for times in stages.values())
+        assert stages["loop"]["median_ms"] > 0.5 * stages["inference"]["median_ms"] > 0
+
+
+def test_bench_needs_a_source_with_some_frames(run: Run, style_picture: Path):
+    assert_one_line(run("nst-cam", "bench", "--source", style_picture), 2, "too few frames", "demo")
+
+
+def test_a_target_that_is_no_frame_rate_is_an_error(run: Run):
+    assert_one_line(run("nst-cam", "--target-fps", 0), 2, "--target-fps 0", "1 to 240")

@@ -32,9 +32,9 @@ from realtime.errors import ConfigError
 from realtime.frames import Frame, Pixels
 from realtime.gallery import Gallery
 from realtime.hotkeys import HOTKEYS, Action, Command, command_for_key
-from realtime.pipeline import Status
 from realtime.sinks import encode_jpeg
 from realtime.sinks.cards import Cards
+from realtime.statistics import Status
 
 PORT = 8642
 """Taken if free; else one of the next `PORTS`."""

@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from realtime.look import Look, Smoother, blend, keep_colors, split_view
+from realtime.demo import DemoScene
+from realtime.engine import shrink
+from realtime.look import GuidedUpsampler, Look, Smoother, blend, keep_colors, split_view
 
 RNG = np.random.default_rng(5)
 ROOM = RNG.integers(40, 200, (120, 160, 3)).astype(np.uint8)
@@ -97,3 +99,38 @@ def test_the_split_view_has_the_camera_left_and_the_painting_right():
     np.testing.assert_array_equal(view[:, 82:], PAINTED[:, 82:])
     assert (view[:, 79:81] == 255).all()
     np.testing.assert_array_equal(PAINTED, before)
+
+
+SCENE = DemoScene((320, 240)).picture(4.0)
+SMALL = shrink(SCENE, (160, 120))
+
+
+def test_a_painting_of_the_full_size_is_left_alone():
+    assert GuidedUpsampler()(SCENE, SCENE, SCENE[::-1]).base is SCENE
+
+
+def test_where_the_painting_follows_the_camera_its_detail_comes_back():
+    painted = cv2.convertScaleAbs(SMALL, alpha=0.8, beta=30)
+    whole = cv2.convertScaleAbs(SCENE, alpha=0.8, beta=30)
+    restored = GuidedUpsampler()(SCENE, SMALL, painted)
+    assert restored.shape == SCENE.shape and restored.dtype == np.uint8
+    assert cv2.PSNR(restored, whole) > cv2.PSNR(cv2.resize(painted, (320, 240)), whole) + 3
+
+
+@pytest.mark.parametrize("painted", [np.full_like(SMALL, 180), np.roll(SMALL[:, ::-1], 31, axis=0), 255 - SMALL])
+def test_where_the_painting_goes_its_own_way_no_ghost_of_the_camera_appears(painted: np.ndarray):
+    painted = np.ascontiguousarray(painted)
+    restored = GuidedUpsampler()(SCENE, SMALL, painted).astype(int)
+    assert np.abs(restored - cv2.resize(painted, (320, 240))).mean() < 0.5
+
+
+def test_restoring_changes_neither_its_inputs_nor_what_it_gave_before():
+    upsample = GuidedUpsampler()
+    inputs = SCENE.copy(), SMALL.copy(), np.ascontiguousarray(SMALL[::-1])
+    kept = [pixels.copy() for pixels in inputs]
+    first = upsample(*inputs)
+    before = first.copy()
+    upsample(255 - SCENE, 255 - SMALL, SMALL)
+    np.testing.assert_array_equal(first, before)
+    for pixels, copy in zip(inputs, kept, strict=True):
+        np.testing.assert_array_equal(pixels, copy)

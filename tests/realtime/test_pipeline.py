@@ -14,6 +14,7 @@ from realtime.engine import Engine
 from realtime.errors import CameraError, SinkError
 from realtime.frames import Frame
 from realtime.gallery import Gallery
+from realtime.governor import Governor
 from realtime.hotkeys import Action, Command, command_for_key
 from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
@@ -117,6 +118,27 @@ def test_a_live_source_drops_frames_but_the_accounts_close(engine: Engine):
     indices = [frame.index for frame in slow.frames]
     assert indices == sorted(set(indices))
     assert totals.latency_ms(95) < 500
+
+
+def test_too_slow_a_loop_paints_smaller_and_shows_the_full_size(engine: Engine):
+    class Pictures(Numbers):
+        def read(self):
+            pixels = super().read()
+            return None if pixels is None else np.full((96, 160, 3), pixels[0, 0], np.uint8)
+
+    class Slow(Kept):
+        def write(self, frame: Frame) -> None:
+            time.sleep(0.02)
+            super().write(frame)
+
+    sink = Slow()
+    source = LiveSource("pictures", lambda: Pictures(150, fps=50))
+    loop = Pipeline(source, engine, Gallery([WAVE]), print, governor=Governor(50))
+    loop.add_sink(sink)
+    loop.run(threading.Event())
+    assert {frame.pixels.shape for frame in sink.frames} == {(96, 160, 3)}
+    assert loop.status().size_wh == (160, 96)
+    assert loop.status().processed_wh < (160, 96)
 
 
 def test_a_limit_of_frames_ends_the_run(engine: Engine):
