@@ -19,6 +19,7 @@ import pytest
 from realtime.config import Address
 from realtime.engine import Engine
 from realtime.frames import Frame, Pixels
+from realtime.gallery import Gallery
 from realtime.hotkeys import Action, Command
 from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
@@ -81,8 +82,10 @@ def test_a_camera_that_changes_its_size_with_every_picture(tmp_path: Path, first
     sizes = SIZES_WH[first:] + SIZES_WH[:first]
     said: list[str] = []
     engine, look = Engine(find_style("wave"), (160, 120)), Look(smoother=Smoother())
-    loop = Pipeline(LosslessSource("camera", Sizes(*sizes)), engine, [engine.path], said.append, look, tmp_path)
-    page = Page(Address(port=0), [], loop.status)
+    loop = Pipeline(
+        LosslessSource("camera", Sizes(*sizes)), engine, Gallery([engine.path]), said.append, look, tmp_path
+    )
+    page = Page(Address(port=0), Gallery([]), loop.status)
     loop.add_sink(page, view=True)
     loop.add_sink(Recorder(tmp_path / "out.mkv", 30, live=False, clip=None, say=said.append))
     loop.add_controls(Keys())
@@ -104,7 +107,7 @@ def test_a_camera_that_changes_its_size_with_every_picture(tmp_path: Path, first
 def test_a_sink_with_a_mistake_ends_the_run_and_closes_everything():
     engine = Engine(find_style("wave"), (64, 48))
     source = LiveSource("camera", lambda: Sizes(*[(64, 48)] * 10_000))
-    loop = Pipeline(source, engine, [engine.path], lambda line: None)
+    loop = Pipeline(source, engine, Gallery([engine.path]), lambda line: None)
     sinks = Broken(), Broken()
     sinks[1].written = -(10**6)
     for sink in sinks:
