@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from realtime.contract import StyleMetadata
+from realtime.demo import DemoScene
 from realtime.engine import Engine
 from realtime.errors import NstError, StyleError
+from realtime.styles import shipped_styles
 from training import export
 from training.export import export_style, load_net
 from training.transform_net import STRIDE, TransformNet, UpsampleConv
@@ -98,3 +100,16 @@ def test_only_our_styles_can_be_read_back(exported: Path, tmp_path: Path):
     ):
         with pytest.raises(StyleError, match=word):
             load_net(tmp_path / f"{name}.onnx")
+
+
+@pytest.mark.parametrize("path", shipped_styles(), ids=lambda path: path.stem)
+def test_no_part_of_a_shipped_net_is_dead(path: Path):
+    """Without what any one layer gives, the picture is another."""
+    net = load_net(path)
+    scene = torch.from_numpy(DemoScene((320, 240)).picture(0)[:, :, ::-1].transpose(2, 0, 1) / np.float32(255))[None]
+    with torch.no_grad():
+        painted = net(scene)
+        for name in ("down2", "down4", "down8", "canvas", "body", "lateral4", "refine4", "lateral2", "refine2"):
+            hook = net.get_submodule(name).register_forward_hook(lambda _module, _given, output: 0 * output)
+            assert float((net(scene) - painted).abs().mean()) > 0.003, name
+            hook.remove()
