@@ -79,6 +79,8 @@ def run(
     if reset:
         forget_settings(_say)
     given = {name: value for name, value in locals().items() if _is_given(context, name)}
+    if "style" in given:
+        given["style"] = style[0]
     kept = not headless and frames is None
     settings = load_settings(_say) if kept else Settings()
     if kept and (taken_over := settings.taken_over(given)):
