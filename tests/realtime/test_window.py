@@ -114,7 +114,12 @@ def app(screen: Screen, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     for _ in range(900):
         writer.write(picture)
     writer.release()
-    program = [Path(sys.executable).with_name("nst-cam"), "--style", "second.onnx", "--source", "ball.mkv"]
+    program = [
+        Path(sys.executable).with_name("nst-cam"),
+        *("--style", "second.onnx", "--style", "wave"),
+        "--source",
+        "ball.mkv",
+    ]
     (tmp_path / "videos").mkdir()
     environment = screen.environment | {"XDG_VIDEOS_DIR": str(tmp_path / "videos")}
     process = subprocess.Popen(
