@@ -46,7 +46,7 @@ def train(
     vgg_weights: Annotated[Path | None, typer.Option(help="VGG-19 weights (.pth, .safetensors).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     limit: Annotated[int | None, typer.Option(help="Use a random subset of this many photos.")] = None,
-    style_weight: Annotated[float, typer.Option(help="Higher: more painting, less photo.")] = TrainConfig.style_weight,
+    strength: Annotated[float, typer.Option(help="Higher: more painting, less photo.")] = TrainConfig.strength,
     style_size: Annotated[int, typer.Option(help="Long side of the picture: larger strokes.")] = TrainConfig.style_size,
     cache: Annotated[
         float, typer.Option(help="GB kept of the photos' features, for other styles.")
@@ -67,7 +67,7 @@ def train(
         limit=limit,
         title=title,
         artist=artist,
-        style_weight=style_weight,
+        strength=strength,
         style_size=style_size,
         cache_gb=cache,
     )

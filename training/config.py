@@ -36,11 +36,11 @@ class TrainConfig:
     """Title of the style image; its file name otherwise."""
     artist: str = ""
     """Artist of the style image."""
-    style_weight: float = 6.0
-    """Weight of the style error at the end, relative to a content weight of 1; it rises at first."""
+    strength: float = 1.0
+    """How much of the photo may be lost, relative to the usual: higher gives more painting, less photo."""
     style_size: int = 512
     """Long side of the style image in pixels: larger gives larger strokes."""
-    temporal_weight: float = 15.0
+    temporal_weight: float = 30.0
     """Weight of the change under small motion and noise."""
     tv_weight: float = 6.0
     """Weight of total variation."""
@@ -64,8 +64,8 @@ class TrainConfig:
             raise ConfigError(f"--steps {self.steps}: must be at least 1.")
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"--limit {self.limit}: must be at least 1.")
-        if self.style_weight <= 0:
-            raise ConfigError(f"--style-weight {self.style_weight:g}: must be more than 0.")
+        if not 0.2 <= self.strength <= 2:
+            raise ConfigError(f"--strength {self.strength:g}: must be from 0.2 to 2.")
         if self.cache_gb < 0:
             raise ConfigError(f"--cache {self.cache_gb:g}: must be at least 0.")
         if not 64 <= self.style_size <= 2048:

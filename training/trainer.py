@@ -47,9 +47,13 @@ TRIAL_CROPS = 8
 PREVIEW_PHOTOS = 4
 PREVIEW_SIDE = 256
 WARM_UP_STEPS = 50
-RISE = 0.3
-"""Part of the training over which the style weight rises."""
-FIRST_STYLE_WEIGHT = 0.5
+HELD = 0.3
+"""Part of the training before the learning rate falls."""
+CONTENT_ERROR = 0.78
+"""What a painting of strength 1 may lose of its photo: the content error that the style weight is steered to."""
+FIRST_STYLE_WEIGHT = 1.0
+STEERING = 0.01
+"""How fast the style weight follows: the part by which a step changes it, for a content error that is off by all."""
 NOT_BINDING = frozenset({"cache_gb", "content", "output", "minutes", "steps", "start", "limit", "title", "artist"})
 """Settings that a resumed run may change; `start` is compared by name."""
 SMALLEST_STYLE = 64
@@ -104,6 +108,7 @@ class Trainer:
         check_writable(config.output)
 
         self.step, self.elapsed_s, self._bad_steps = 0, 0.0, 0
+        self.style_weight = FIRST_STYLE_WEIGHT
         if saved:
             means = saved["means"]
         else:
@@ -122,6 +127,7 @@ class Trainer:
             self.average.load_state_dict(saved["average"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
+            self.style_weight = saved["style_weight"]
         self.cache = FeatureCache(self._content_settings(), _features_shape(config.crop), config.cache_gb)
         config.run_folder.mkdir(exist_ok=True)
 
@@ -169,7 +175,8 @@ class Trainer:
                 "batch": config.batch,
                 "crop": config.crop,
                 "style_size": config.style_size,
-                "style_weight": config.style_weight,
+                "strength": config.strength,
+                "style_weight": round(self.style_weight, 2),
                 "content_weight": 1.0,
                 "temporal_weight": config.temporal_weight,
                 "tv_weight": config.tv_weight,
@@ -191,6 +198,7 @@ class Trainer:
             "step": self.step,
             "started_from": self.started_from,
             "elapsed_s": self.elapsed_s,
+            "style_weight": self.style_weight,
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -223,7 +231,7 @@ class Trainer:
             "temporal": temporal_error(self.net, photos, at, stylized, rng),
             "variation": total_variation(stylized),
         }
-        weights = (self._style_weight(), 1.0, config.temporal_weight, config.tv_weight)
+        weights = (self.style_weight, 1.0, config.temporal_weight, config.tv_weight)
         loss = torch.stack([weight * term for weight, term in zip(weights, terms.values(), strict=True)]).sum()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -231,26 +239,29 @@ class Trainer:
         self.step += 1
         if torch.isfinite(norm):
             self._bad_steps = 0
+            self._steer(float(terms["content"].detach()))
             self.optimizer.step()
             self.average.update_parameters(self.net)
         else:
             self._bad_steps += 1
         if self._bad_steps > BAD_STEPS_LIMIT:
-            raise NstError(f"The loss is no number since step {self.step}. Train anew with a lower --style-weight.")
-        return {name: float(term.detach()) for name, term in terms.items()}
+            raise NstError(f"The loss is no number since step {self.step}. Train anew with a lower --strength.")
+        return {name: float(term.detach()) for name, term in terms.items()} | {"weight": weights[0]}
 
     def _learning_rate(self) -> float:
-        """Warm up, hold while the style weight rises, then a cosine to zero."""
+        """Warm up, hold, then a cosine to zero."""
         warm_up = min(1.0, (self.step + 1) / WARM_UP_STEPS)
-        cosine = 0.5 + 0.5 * math.cos(math.pi * max(0.0, (self.progress - RISE) / (1 - RISE)))
+        cosine = 0.5 + 0.5 * math.cos(math.pi * max(0.0, (self.progress - HELD) / (1 - HELD)))
         return self.config.learning_rate * warm_up * cosine
 
-    def _style_weight(self) -> float:
-        """Content first, style later: a net that starts with full style forgets the picture and never finds it."""
-        if self.started_from != "none":
-            return self.config.style_weight
-        risen = min(1.0, self.progress / RISE)
-        return FIRST_STYLE_WEIGHT + risen * (self.config.style_weight - FIRST_STYLE_WEIGHT)
+    def _steer(self, content: float) -> None:
+        """Change the style weight so that the content error comes to what the strength allows.
+
+        One weight for all styles leaves some of them a photo and others no face. Content comes first: a net that starts
+        with full style forgets the picture and never finds it.
+        """
+        allowed = CONTENT_ERROR * self.config.strength
+        self.style_weight *= math.exp(STEERING * max(-1.0, min(1.0, 1 - content / allowed)))
 
     @property
     def _side(self) -> int:

@@ -20,12 +20,17 @@ MARGIN = 8
 WAVES = 16
 LENGTHS = (2.6, 24.0)
 """Shortest and longest wave of the canvas, in cells of `STRIDE` pixels."""
+BENDS = 4
+BEND_LENGTHS = (18.0, 40.0)
+"""Shortest and longest of the slower waves that bend it."""
+BEND = 2.0
+"""Cells by which each of them does."""
 
 
 class TransformNet(nn.Module):
     """Stylize pictures: (N, 3, H, W) float32 RGB in [0, 1] to the same, with H and W multiples of `STRIDE`."""
 
-    def __init__(self, width: int = 80, hidden: int = 128, blocks: int = 2) -> None:
+    def __init__(self, width: int = 80, hidden: int = 112, blocks: int = 2) -> None:
         super().__init__()
         self.down2 = nn.Conv2d(3, 16, 4, stride=2, padding=1)
         self.down4 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
@@ -38,7 +43,7 @@ class TransformNet(nn.Module):
         self.refine4 = nn.Sequential(nn.Conv2d(32, 32, 5, padding=2, groups=32), nn.Conv2d(32, 32, 1))
         self.skip2 = nn.Conv2d(16, 16, 1)
         self.lateral2 = nn.Conv2d(32, 16, 1)
-        self.refine2 = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.refine2 = ResidualDepthwise(16)
         self.paint = UpsampleConv(16, 3)
 
     def forward(self, image: Tensor, at: Tensor | None = None) -> Tensor:
@@ -49,10 +54,10 @@ class TransformNet(nn.Module):
         x8 = self.norm8(forget_border(self.down8(x4)))  # (N, width, H/8, W/8)
         y8 = self.body(leaky(self.canvas(x8, at) + x8))
         # ONNX Runtime adds and rectifies within the convolution before
-        y4 = leaky(self.skip4(x4) + double(self.lateral4(y8)))
-        y4 = leaky(self.refine4(y4) + y4)
+        y4 = F.relu(self.skip4(x4) + double(self.lateral4(y8)))
+        y4 = F.relu(self.refine4(y4) + y4)
         y2 = F.relu(self.skip2(x2) + double(self.lateral2(y4)))
-        y2 = F.relu(self.refine2(y2) + y2)
+        y2 = F.relu(self.refine2(y2))
         y1: Tensor = self.paint(y2)
         return y1[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
@@ -60,37 +65,48 @@ class TransformNet(nn.Module):
 class Canvas(nn.Module):
     """What a net sees besides the photo: a texture that lies still behind the picture, so that flat areas get strokes.
 
-    A net of convolutions paints what is flat flat. The texture is a sum of plane waves of all directions, whose lengths
-    share no multiple, so that it does not repeat; what the net makes of them, it learns.
+    A net of convolutions paints what is flat flat. The texture is a sum of waves of all directions, whose lengths share
+    no multiple, on ground that slower waves have bent, so that it neither repeats nor shows straight lines; what the
+    net makes of it, it learns.
 
     Source: the idea is Ulyanov et al. (2016), "Texture Networks", section 3.2, with noise, which would flicker.
     """
 
-    waves: Tensor  # (WAVES, 2): radians a cell, down and across
+    waves: Tensor  # (WAVES, 2, 1, 1): radians a cell, down and across
     phases: Tensor  # (WAVES,)
+    bends: Tensor  # (BENDS, 2, 1, 1): the same of the slower waves
+    shifts: Tensor  # (2, BENDS, 1, 1): cells by which each moves the ground
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        turn = torch.arange(WAVES) * (math.pi * (3 - 5**0.5))  # the golden angle
-        length = torch.logspace(math.log10(LENGTHS[0]), math.log10(LENGTHS[1]), WAVES)[torch.arange(WAVES) * 7 % WAVES]
-        self.register_buffer(
-            "waves", 2 * math.pi * torch.stack([turn.sin(), turn.cos()], dim=1) / length[:, None], persistent=False
-        )
-        self.register_buffer("phases", torch.arange(WAVES) * 1.7, persistent=False)
+        order = torch.arange(WAVES) * 7 % WAVES
+        constants = {
+            "waves": _plane_waves(torch.logspace(*map(math.log10, LENGTHS), WAVES)[order]),
+            "phases": torch.arange(WAVES) * 1.7,
+            "bends": _plane_waves(torch.linspace(*BEND_LENGTHS, BENDS)),
+            "shifts": BEND * torch.eye(2).repeat(1, BENDS // 2)[:, :, None, None],
+        }
+        for name, values in constants.items():
+            self.register_buffer(name, values, persistent=False)
         self.weigh = nn.Conv2d(WAVES, width, 1, bias=False)
         nn.init.normal_(self.weigh.weight, std=0.1)
 
     def forward(self, x: Tensor, at: Tensor | None) -> Tensor:
         """Return (N or 1, width, h, w) for features (N, width, h, w) at `at`, (N, 2) pixels down and across."""
-        down = torch.arange(x.shape[2], device=x.device)[:, None]
-        across = torch.arange(x.shape[3], device=x.device)[None, :]
-        angle = down * self.waves[:, 0, None, None] + across * self.waves[:, 1, None, None] + self.phases[:, None, None]
-        if at is None:
-            waves = angle[None].sin()
-        else:
-            waves = (angle[None] + (at @ self.waves.T / STRIDE)[:, :, None, None]).sin()
-        weighed: Tensor = self.weigh(waves)
+        down = torch.arange(x.shape[2], device=x.device)[:, None].expand(x.shape[2:])
+        across = torch.arange(x.shape[3], device=x.device)[None, :].expand(x.shape[2:])
+        ground = torch.stack([down, across])[None].to(x.dtype)  # (1, 2, h, w)
+        if at is not None:
+            ground = ground + at[:, :, None, None] / STRIDE
+        ground = ground + F.conv2d(F.conv2d(ground, self.bends).sin(), self.shifts)
+        weighed: Tensor = self.weigh(F.conv2d(ground, self.waves, self.phases).sin())
         return weighed
+
+
+def _plane_waves(lengths: Tensor) -> Tensor:
+    """Return (len(lengths), 2, 1, 1): radians a cell, down and across, in directions that never repeat."""
+    turn = torch.arange(len(lengths)) * (math.pi * (3 - 5**0.5))  # the golden angle
+    return (2 * math.pi * torch.stack([turn.sin(), turn.cos()], dim=1) / lengths[:, None])[:, :, None, None]
 
 
 class Block(nn.Module):
@@ -117,6 +133,20 @@ class Block(nn.Module):
         change = self.project2(leaky(self.expand2(self.look2(thought))))
         normalized: Tensor = self.norm(x + change)
         return normalized
+
+
+class ResidualDepthwise(nn.Conv2d):
+    """A 3x3 depthwise convolution added to its input: one convolution, whose kernels have a 1 more in the middle."""
+
+    identity: Tensor  # (1, 1, 3, 3)
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width, 3, padding=1, groups=width)
+        self.register_buffer("identity", F.pad(torch.ones(1, 1, 1, 1), (1, 1, 1, 1)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape (N, width, h, w)."""
+        return F.conv2d(x, self.weight + self.identity, self.bias, padding=1, groups=self.groups)
 
 
 class UpsampleConv(nn.Module):
