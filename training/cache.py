@@ -20,7 +20,8 @@ from torch import Tensor
 
 from realtime.errors import ConfigError
 
-FOLDER = platformdirs.user_cache_path("nst") / "content-features"
+FOLDER = platformdirs.user_cache_path("nst") / "training"
+"""Holds the content features, and the frames of videos (see `training.footage`)."""
 GB = 1_000_000_000
 
 
@@ -44,10 +45,10 @@ class FeatureCache:
         self._known: NDArray[np.uint8] = np.zeros(0, np.uint8)
         if not self._count:
             return
-        folder = FOLDER / f"{key}-{self._count}"
+        folder = FOLDER / "content-features" / f"{key}-{self._count}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for other in FOLDER.iterdir():
+            for other in folder.parent.iterdir():
                 if other != folder:
                     shutil.rmtree(other)
             self._features = _mapped(folder / "features", np.float16, (self._count, *shape))

@@ -18,6 +18,7 @@ from training.cache import clear_cache
 from training.config import EvalConfig, StillConfig, TrainConfig
 from training.evaluate import evaluate
 from training.gatys import StillReport, paint_still
+from training.log import TrainingLog
 from training.sheet import draw_grid, draw_sheet, pairs
 from training.trainer import StepReport, Trainer
 
@@ -36,7 +37,7 @@ def _clear_cache(wanted: bool) -> None:
 @app.command()
 def train(
     style_image: Annotated[Path, typer.Argument(help="The picture whose style is learned.")],
-    content: Annotated[Path, typer.Option(help="Folder of photos, searched through all levels.")],
+    content: Annotated[Path, typer.Option(help="Folder of photos and videos, searched through all levels.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The style to write: NAME.onnx.")],
     minutes: Annotated[float | None, typer.Option(help="Length by the clock; 60 if no length is given.")] = None,
     steps: Annotated[int | None, typer.Option(help="Length in steps of two crops.")] = None,
@@ -47,13 +48,17 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     limit: Annotated[int | None, typer.Option(help="Use a random subset of this many photos.")] = None,
     strength: Annotated[float, typer.Option(help="Higher: more painting, less photo.")] = TrainConfig.strength,
-    style_size: Annotated[int, typer.Option(help="Long side of the picture: larger strokes.")] = TrainConfig.style_size,
+    stroke_size: Annotated[float, typer.Option(help="Higher: larger strokes.")] = TrainConfig.stroke_size,
+    batch: Annotated[
+        int, typer.Option(help="Crops a step, of all processes of torchrun together.")
+    ] = TrainConfig.batch,
     cache: Annotated[
         float, typer.Option(help="GB kept of the photos' features, for other styles.")
     ] = TrainConfig.cache_gb,
     clear_cache: Annotated[bool, typer.Option("--clear-cache", callback=_clear_cache, is_eager=True)] = False,
     title: Annotated[str | None, typer.Option(help="Title of the picture.")] = None,
     artist: Annotated[str, typer.Option(help="Artist of the picture.")] = "",
+    log_dir: Annotated[Path | None, typer.Option(help="Folder for a log that TensorBoard shows.")] = None,
 ) -> None:
     """Learn a style from one picture, and export it for nst-cam."""
     config = TrainConfig(
@@ -68,20 +73,31 @@ def train(
         title=title,
         artist=artist,
         strength=strength,
-        style_size=style_size,
+        stroke_size=stroke_size,
+        batch=batch,
         cache_gb=cache,
     )
     stop = stop_on_signals()
     trainer = Trainer(config, resume)
+    if not trainer.processes.leads:
+        trainer.run(lambda _: None, stop)
+        trainer.processes.end()
+        return
     typer.echo(f"{len(trainer.photos)} photos, {trainer.device}, preview in {trainer.preview}")
+    for warning in trainer.warnings():
+        typer.echo(f"warning: {warning}", err=True)
     last: StepReport | None = None
     next_line_s = 0.0
-    with Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar:
+    with (
+        Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar,
+        TrainingLog(log_dir) as log,
+    ):
         task = bar.add_task("", total=1.0)
 
         def show(report: StepReport) -> None:
             nonlocal last, next_line_s
             last = report
+            log.write(report)
             terms = "  ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
             bar.update(task, completed=report.progress, description=f"step {report.step}  {terms}")
             if not bar.console.is_terminal and report.elapsed_s > next_line_s:
@@ -89,12 +105,15 @@ def train(
                 typer.echo(f"{report.progress:4.0%}  step {report.step}  {terms}")
 
         trainer.run(show, stop)
+    trainer.processes.end()
     if trainer.progress < 1:
         typer.echo(f"Stopped at step {trainer.step}. The same command with --resume goes on.", err=True)
         raise typer.Exit(130)
     if last and last.skipped:
         typer.echo(f"{last.skipped} photos could not be read and were skipped.", err=True)
     difference = trainer.export()
+    for warning in trainer.warnings():
+        typer.echo(f"warning: {warning}", err=True)
     size_kb = output.stat().st_size / 1000
     typer.echo(f"{output}: {size_kb:.0f} KB after {trainer.step} steps; ONNX Runtime differs by {difference:.1e}")
 

@@ -19,7 +19,7 @@ class TrainConfig:
     style_image: Path
     """The picture whose style is learned."""
     content: Path
-    """Folder of photos, searched through all levels."""
+    """Folder of photos and videos, searched through all levels, or one video."""
     output: Path
     """The `.onnx` file to write. Checkpoint and previews go into a folder of the same stem with `.train` beside it."""
     minutes: float | None = None
@@ -38,8 +38,8 @@ class TrainConfig:
     """Artist of the style image."""
     strength: float = 1.0
     """How much of the photo may be lost, relative to the usual: higher gives more painting, less photo."""
-    style_size: int = 512
-    """Long side of the style image in pixels: larger gives larger strokes."""
+    stroke_size: float = 1.0
+    """Size at which the style image is looked at, relative to `STYLE_SIZE`: larger gives larger strokes."""
     temporal_weight: float = 30.0
     """Weight of the change under small motion and noise."""
     tv_weight: float = 6.0
@@ -51,7 +51,7 @@ class TrainConfig:
     crop: int = 144
     """Side of the training crops in pixels."""
     batch: int = 2
-    """Crops a step."""
+    """Crops a step, of all processes together."""
     seed: int = 0
     """Seeds everything random."""
 
@@ -68,8 +68,10 @@ class TrainConfig:
             raise ConfigError(f"--strength {self.strength:g}: must be from 0.2 to 2.")
         if self.cache_gb < 0:
             raise ConfigError(f"--cache {self.cache_gb:g}: must be at least 0.")
-        if not 64 <= self.style_size <= 2048:
-            raise ConfigError(f"--style-size {self.style_size}: must be from 64 to 2048.")
+        if not 0.25 <= self.stroke_size <= 4:
+            raise ConfigError(f"--stroke-size {self.stroke_size:g}: must be from 0.25 to 4.")
+        if self.batch < 1:
+            raise ConfigError(f"--batch {self.batch}: must be at least 1.")
         if self.output.suffix != ".onnx":
             raise ConfigError(f"{self.output}: the output must be named NAME.onnx.")
 

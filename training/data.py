@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from realtime.errors import ConfigError, NstError
+from training import footage
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 SCALES = (1.1, 2.7)
@@ -36,17 +37,23 @@ Image.MAX_IMAGE_PIXELS = None
 BAD_PICTURE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
 
 
-def list_photos(folder: Path, limit: int | None, seed: int) -> list[Path]:
-    """Return the photos below a folder, sorted; `limit` takes a seeded random subset.
+def list_photos(content: Path, limit: int | None, seed: int) -> list[Path]:
+    """Return the photos below a folder and frames of the videos there, sorted; `content` may be one video, too.
+
+    `limit` takes a seeded random subset.
 
     Raises:
-        ConfigError: There is no such folder, or no photo in it.
+        ConfigError: There is no such folder, no photo in it, or a video cannot be decoded.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder. A folder of photos is needed.")
-    photos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not content.is_dir() and not (content.is_file() and content.suffix.lower() in footage.SUFFIXES):
+        raise ConfigError(f"{content}: no such folder. A folder of photos, or a video, is needed.")
+    found = sorted(p for p in content.rglob("*") if p.is_file()) if content.is_dir() else [content]
+    photos = [p for p in found if p.suffix.lower() in SUFFIXES]
+    for video in (p for p in found if p.suffix.lower() in footage.SUFFIXES):
+        photos += footage.sample_frames(video)
     if not photos:
-        raise ConfigError(f"{folder}: no photos in this folder or below ({', '.join(sorted(SUFFIXES))}).")
+        suffixes = ", ".join(sorted(SUFFIXES | footage.SUFFIXES))
+        raise ConfigError(f"{content}: no photos or videos in this folder or below ({suffixes}).")
     if limit is not None and limit < len(photos):
         photos = sorted(random.Random(seed).sample(photos, limit))
     return photos
@@ -142,12 +149,16 @@ class RandomCrops:
                 self.skipped.add(photo)
         raise ConfigError(f"{photo}: unreadable, like {ATTEMPTS - 1} photos tried before it.")
 
-    def batches(self, size: int, first: int = 0) -> Iterator[Tensor]:
-        """Yield batches (size, 3, side, side) from number `first`, without end, read ahead. Raises ConfigError."""
+    def batches(self, size: int, first: int = 0, part: slice = slice(None)) -> Iterator[Tensor]:
+        """Yield `part` of each batch (size, 3, side, side) from number `first`, without end, read ahead.
+
+        Raises:
+            ConfigError: As for one crop.
+        """
         with ThreadPoolExecutor(READERS, thread_name_prefix="crops") as pool:
             ahead: deque[list[Future[Tensor]]] = deque()
             for number in itertools.count(first):
-                ahead.append([pool.submit(self.__getitem__, number * size + k) for k in range(size)])
+                ahead.append([pool.submit(self.__getitem__, number * size + k) for k in range(size)[part]])
                 if len(ahead) > BATCHES_AHEAD:
                     yield torch.stack([crop.result() for crop in ahead.popleft()])
 

@@ -6,7 +6,7 @@ codebases do not carry over: theirs divide differently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -75,21 +75,33 @@ def total_variation(pictures: Tensor) -> Tensor:
 
 
 def temporal_error(
-    net: Callable[[Tensor, Tensor], Tensor], photos: Tensor, at: Tensor, stylized: Tensor, rng: torch.Generator
+    net: Callable[[Tensor, Tensor], Tensor],
+    photos: Tensor,
+    at: Tensor,
+    stylized: Tensor,
+    rngs: Sequence[torch.Generator],
 ) -> Tensor:
-    """Return how much the picture changes beyond its motion when the photo moves by some pixels and gets noise.
+    """Return how much the pictures change beyond their motion when the photos move by some pixels and get noise.
 
-    `stylized` is `net(photos, at)`. The photo is moved, its canvas with it, by up to 7 pixels and given sensor noise;
-    where both pictures show the same place, the squared difference of their strokes is averaged.
+    `stylized` is `net(photos, at)`. Each photo is moved, its canvas with it, by up to 7 pixels and given sensor noise,
+    drawn from its generator; where both pictures show the same place, the squared difference is averaged.
     """
     reach = 7
-    dy, dx = (int(v) for v in torch.randint(-reach, reach + 1, (2,), generator=rng))
-    sigma = 0.03 * float(torch.rand((), generator=rng))
-    noise = torch.randn(photos.shape, generator=rng).to(photos.device)
-    motion = torch.tensor([dy, dx], device=photos.device)
-    moved = net((photos.roll((dy, dx), dims=(2, 3)) + sigma * noise).clamp(0, 1), at - motion)
+    motions = [torch.randint(-reach, reach + 1, (2,), generator=rng) for rng in rngs]
+    changed = []
+    for photo, motion, rng in zip(photos, motions, rngs, strict=True):
+        sigma = 0.03 * float(torch.rand((), generator=rng))
+        noise = torch.randn(photo.shape, generator=rng).to(photo.device)
+        changed.append(_moved(photo, motion) + sigma * noise)
+    moved = net(torch.stack(changed).clamp(0, 1), at - torch.stack(motions).to(at.device))
+    back = torch.stack([_moved(picture, -motion) for picture, motion in zip(moved, motions, strict=True)])
     inner = slice(2 * reach, -2 * reach)
-    return (moved.roll((-dy, -dx), dims=(2, 3)) - stylized)[:, :, inner, inner].square().mean()
+    return (back - stylized)[:, :, inner, inner].square().mean()
+
+
+def _moved(picture: Tensor, motion: Tensor) -> Tensor:
+    """Return (3, H, W) moved down and across, what leaves it coming in again on the other side."""
+    return picture.roll((int(motion[0]), int(motion[1])), dims=(1, 2))
 
 
 def _relative(off: Tensor, target: Tensor) -> Tensor:

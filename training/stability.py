@@ -16,8 +16,8 @@ from realtime.engine import fit
 from realtime.errors import ConfigError
 from realtime.frames import Pixels
 from realtime.look import Smoother
+from training.footage import SUFFIXES
 
-SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
 CLIP_SIZE_WH: Size = (640, 480)
 """Clips are scaled down to fit."""
 

@@ -28,9 +28,10 @@ from realtime.errors import ConfigError, NstError, StyleError
 from realtime.styles import shipped_styles
 from training.cache import FeatureCache
 from training.config import TrainConfig
-from training.data import RandomCrops, check_writable, list_photos, load_picture, readable, save_picture
+from training.data import RandomCrops, check_writable, list_photos, load_resized, readable, save_picture
 from training.export import export_style, load_net
 from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
+from training.parallel import Processes
 from training.scales import shipped_means
 from training.transform_net import STRIDE, TransformNet
 from training.vgg import BLOCKS, CONTENT_LAYER, STYLE_LAYERS, load_vgg19
@@ -51,12 +52,23 @@ HELD = 0.3
 """Part of the training before the learning rate falls."""
 CONTENT_ERROR = 0.78
 """What a painting of strength 1 may lose of its photo: the content error that the style weight is steered to."""
-FIRST_STYLE_WEIGHT = 1.0
+FIRST_STYLE_WEIGHT = {"none": 1.0, "a style": 4.0}
+"""By what the training starts from."""
 STEERING = 0.01
 """How fast the style weight follows: the part by which a step changes it, for a content error that is off by all."""
 NOT_BINDING = frozenset({"cache_gb", "content", "output", "minutes", "steps", "start", "limit", "title", "artist"})
 """Settings that a resumed run may change; `start` is compared by name."""
+STYLE_SIZE = 512
+"""Long side in pixels at which the style image is looked at for a stroke size of 1."""
 SMALLEST_STYLE = 64
+FLAT = 0.02
+"""Mean difference of neighbouring pixels, in [0, 1], below which a style image has hardly any strokes."""
+FLICKERS = 0.08
+"""Root of the temporal error above which a style is likely to flicker."""
+TOO_MUCH_LOST = 1.15
+"""Content error over what the strength allows, at the end, above which a style has failed."""
+RECENT = 0.98
+"""What the running means of the terms keep at each step."""
 BAD_STEPS_LIMIT = 20
 """Steps in a row whose gradient is no number, and which are skipped, before the training is given up."""
 
@@ -70,7 +82,7 @@ class StepReport:
     """Part of the training that is done, 0 to 1."""
     elapsed_s: float
     terms: dict[str, float]
-    """Loss terms, unweighted: style, content, temporal, variation."""
+    """Loss terms, unweighted: style, content, temporal, variation; and the style's weight."""
     skipped: int
     """Photos met so far that could not be read."""
 
@@ -86,29 +98,27 @@ class Trainer:
             StyleError: The style to start from cannot be used.
         """
         self.config = config
+        self.processes = Processes()
+        self.part = self.processes.part(config.batch)
         self.checkpoint = config.run_folder / "checkpoint.pt"
         self.preview = config.run_folder / "preview.png"
-        style = load_picture(config.style_image, config.style_size)
-        height, width = style.shape[2:]
-        if min(height, width) < SMALLEST_STYLE:
-            raise ConfigError(
-                f"{config.style_image}: {width}x{height} pixels at --style-size {config.style_size} are too few for a "
-                f"style; {SMALLEST_STYLE} on each side are needed."
-            )
+        style = _load_style(config)
         self.style_sha256 = hashlib.sha256(config.style_image.read_bytes()).hexdigest()
-        self.photos = list_photos(config.content, config.limit, config.seed)
+        with self.processes.leader_first():
+            self.photos = list_photos(config.content, config.limit, config.seed)
         self.preview_photos = [_square(photo) for photo in readable(self.photos, PREVIEW_PHOTOS, config.seed)]
         self.style_thumbnail = _square(style)
+        self.contrast = float((style[:, :, 1:] - style[:, :, :-1]).abs().mean())
 
         torch.manual_seed(config.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self.processes.device
         self.half = computes_bfloat16(self.device)
         self.vgg = load_vgg19(config.vgg_weights).to(self.device)
         saved = self._saved(resume)
         check_writable(config.output)
 
         self.step, self.elapsed_s, self._bad_steps = 0, 0.0, 0
-        self.style_weight = FIRST_STYLE_WEIGHT
+        self.recent: dict[str, float] = {}
         if saved:
             means = saved["means"]
         else:
@@ -119,6 +129,7 @@ class Trainer:
             features = self.vgg(style.to(self.device), STYLE_LAYERS)
         self.style_grams = {name: gram_matrix(features[name]) for name in STYLE_LAYERS}
         self.started_from, net = (str(saved["started_from"]), TransformNet()) if saved else self._start()
+        self.style_weight = FIRST_STYLE_WEIGHT["none" if self.started_from == "none" else "a style"]
         self.net = net.to(self.device)
         self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
         self.optimizer = SOAP(self.net.parameters(), lr=config.learning_rate, weight_decay=0.0)
@@ -127,8 +138,10 @@ class Trainer:
             self.average.load_state_dict(saved["average"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
-            self.style_weight = saved["style_weight"]
-        self.cache = FeatureCache(self._content_settings(), _features_shape(config.crop), config.cache_gb)
+            self.style_weight, self.recent = saved["style_weight"], saved["recent"]
+        self.shared_net = self.processes.share(self.net)
+        with self.processes.leader_first():
+            self.cache = FeatureCache(self._content_settings(), _features_shape(config.crop), config.cache_gb)
         config.run_folder.mkdir(exist_ok=True)
 
     @property
@@ -148,8 +161,9 @@ class Trainer:
         """
         crops = RandomCrops(self.photos, self._side, self.config.seed)
         clock = saved_at = time.monotonic()
-        for photos in crops.batches(self.config.batch, first=self.step):
-            if self.progress >= 1 or stop.is_set():
+        for photos in crops.batches(self.config.batch, self.step, self.part):
+            self.elapsed_s, over = self.processes.lead(self.elapsed_s, self.progress >= 1 or stop.is_set())
+            if over:
                 break
             terms = self._train_step(photos.to(self.device))
             now = time.monotonic()
@@ -174,7 +188,7 @@ class Trainer:
                 "minutes": round(self.elapsed_s / 60, 1),
                 "batch": config.batch,
                 "crop": config.crop,
-                "style_size": config.style_size,
+                "stroke_size": config.stroke_size,
                 "strength": config.strength,
                 "style_weight": round(self.style_weight, 2),
                 "content_weight": 1.0,
@@ -192,13 +206,27 @@ class Trainer:
         assert isinstance(net, TransformNet)
         return export_style(net, metadata, config.output)
 
+    def warnings(self) -> list[str]:
+        """Return what the user should know about the style, a line each."""
+        config, found = self.config, []
+        if self.contrast < FLAT:
+            found.append(f"{config.style_image}: nearly flat; a picture with more strokes gives a better style.")
+        if self.recent and self.recent["content"] > TOO_MUCH_LOST * CONTENT_ERROR * config.strength:
+            found.append("The photos are hard to make out: train longer, or with a lower --strength.")
+        if self.recent and self.recent["temporal"] > FLICKERS**2:
+            found.append("The style is likely to flicker: train longer, or with a lower --strength.")
+        return found
+
     def save(self) -> None:
-        """Write checkpoint and preview, beside and renamed. Raises NstError."""
+        """Write checkpoint and preview, beside and renamed, if this process leads. Raises NstError."""
+        if not self.processes.leads:
+            return
         state = {
             "step": self.step,
             "started_from": self.started_from,
             "elapsed_s": self.elapsed_s,
             "style_weight": self.style_weight,
+            "recent": self.recent,
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -218,17 +246,18 @@ class Trainer:
 
     def _train_step(self, photos: Tensor) -> dict[str, float]:
         config = self.config
-        rng = torch.Generator().manual_seed(config.seed + self.step)
+        first = self.step * config.batch + self.part.start
+        rngs = [torch.Generator().manual_seed(config.seed + first + i) for i in range(len(photos))]
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        content = self.cache(self.step * config.batch, _inner(photos), self._content)
-        at = (CANVAS_PX * torch.rand(len(photos), 2, generator=rng)).to(self.device)
-        stylized = self.net(photos, at)
+        content = self.cache(first, _inner(photos), self._content)
+        at = CANVAS_PX * torch.stack([torch.rand(2, generator=rng) for rng in rngs]).to(self.device)
+        stylized = self.shared_net(photos, at)
         features = self._see(_inner(stylized), (*STYLE_LAYERS, CONTENT_LAYER))
         terms = {
             "style": style_error(features, self.style_grams, self.vgg.loudness),
             "content": content_error(features[CONTENT_LAYER], content),
-            "temporal": temporal_error(self.net, photos, at, stylized, rng),
+            "temporal": temporal_error(self.shared_net, photos, at, stylized, rngs),
             "variation": total_variation(stylized),
         }
         weights = (self.style_weight, 1.0, config.temporal_weight, config.tv_weight)
@@ -237,16 +266,19 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.step += 1
+        means = self.processes.mean(torch.stack([term.detach() for term in terms.values()])).tolist()
+        reported = dict(zip(terms, means, strict=True))
         if torch.isfinite(norm):
             self._bad_steps = 0
-            self._steer(float(terms["content"].detach()))
             self.optimizer.step()
             self.average.update_parameters(self.net)
+            self._steer(reported["content"])
+            self.recent = {n: RECENT * self.recent.get(n, v) + (1 - RECENT) * v for n, v in reported.items()}
         else:
             self._bad_steps += 1
         if self._bad_steps > BAD_STEPS_LIMIT:
             raise NstError(f"The loss is no number since step {self.step}. Train anew with a lower --strength.")
-        return {name: float(term.detach()) for name, term in terms.items()} | {"weight": weights[0]}
+        return reported | {"weight": weights[0]}
 
     def _learning_rate(self) -> float:
         """Warm up, hold, then a cosine to zero."""
@@ -307,7 +339,7 @@ class Trainer:
 
     def _content_settings(self) -> dict[str, Any]:
         """Return what the content features of the crops depend on."""
-        photos = [(str(path.relative_to(self.config.content)), path.stat().st_size) for path in self.photos]
+        photos = [(f"{path.parent.name}/{path.name}", path.stat().st_size) for path in self.photos]
         means = [mean.double().sum().item() for mean in self.means.values()]
         return {
             "photos": photos,
@@ -361,6 +393,18 @@ class Trainer:
         if changed:
             raise ConfigError(f"{self.checkpoint}: was made with another {', '.join(changed)}; resume with the same.")
         return saved
+
+
+def _load_style(config: TrainConfig) -> Tensor:
+    """Return the style image (1, 3, H, W) at the size that its strokes are to have. Raises ConfigError."""
+    style = load_resized(config.style_image, round(STYLE_SIZE * config.stroke_size), 1)
+    height, width = style.shape[2:]
+    if min(height, width) < SMALLEST_STYLE:
+        raise ConfigError(
+            f"{config.style_image}: {width}x{height} pixels at --stroke-size {config.stroke_size:g} are too few for a "
+            f"style; {SMALLEST_STYLE} on each side are needed."
+        )
+    return style
 
 
 def computes_bfloat16(device: torch.device) -> bool:

@@ -81,7 +81,7 @@ class Canvas(nn.Module):
         super().__init__()
         order = torch.arange(WAVES) * 7 % WAVES
         constants = {
-            "waves": _plane_waves(torch.logspace(*map(math.log10, LENGTHS), WAVES)[order]),
+            "waves": _plane_waves(torch.logspace(math.log10(LENGTHS[0]), math.log10(LENGTHS[1]), WAVES)[order]),
             "phases": torch.arange(WAVES) * 1.7,
             "bends": _plane_waves(torch.linspace(*BEND_LENGTHS, BENDS)),
             "shifts": BEND * torch.eye(2).repeat(1, BENDS // 2)[:, :, None, None],

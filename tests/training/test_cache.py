@@ -65,7 +65,7 @@ def test_a_second_style_trains_on_kept_features_as_it_would_without(
 
     def train(name: str, cache_gb: float = 1.0) -> tuple[Tensor, int]:
         config = TrainConfig(
-            style_picture, photos, tmp_path / name, steps=4, crop=64, style_size=128, vgg_weights=random_vgg,
+            style_picture, photos, tmp_path / name, steps=4, crop=64, stroke_size=0.25, vgg_weights=random_vgg,
             cache_gb=cache_gb, start="none",
         )  # fmt: skip
         trainer = Trainer(config)

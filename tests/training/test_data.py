@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 from PIL import Image
 
 from realtime.errors import ConfigError
+from training.cache import clear_cache
 from training.data import RandomCrops, list_photos, load_picture, readable, save_picture
 
 
@@ -16,6 +18,30 @@ def test_photos_are_found_at_all_levels_and_limited_by_seed(photos: Path):
     assert len(some) == 3 and set(some) < set(every)
     assert some == list_photos(photos, 3, 0)
     assert some != list_photos(photos, 3, 1)
+
+
+def test_videos_give_frames_that_are_written_once(clip: Path, photos: Path, tmp_path: Path, cache_folder: Path):
+    """The clip of 24 frames at 30 a second has one at 0 s and one at half a second."""
+    content = tmp_path / "content"
+    shutil.copytree(photos, content)
+    shutil.copy(clip, content / "room.mkv")
+    found = list_photos(content, None, 0)
+    frames = [path for path in found if cache_folder in path.parents]
+    assert len(found) == 8 + 2 and len(frames) == 2
+    first, second = (load_picture(path) for path in frames)
+    assert first.shape == (1, 3, 120, 160)
+    assert second[0, 0, 55, 85] > 0.9 > 0.5 > first[0, 0, 55, 85]  # where the white square has come to
+    written = [path.stat().st_mtime_ns for path in frames]
+    assert list_photos(content / "room.mkv", None, 0) == frames
+    assert [path.stat().st_mtime_ns for path in frames] == written
+    clear_cache()
+    assert not frames[0].exists()
+
+
+def test_a_video_that_broke_off_gives_what_is_before(clip: Path, tmp_path: Path):
+    """Like a recording of an nst-cam that was killed."""
+    (tmp_path / "cut.mkv").write_bytes(clip.read_bytes()[: clip.stat().st_size * 3 // 4])
+    assert 1 <= len(list_photos(tmp_path, None, 0)) <= 2
 
 
 def test_a_crop_depends_on_its_number_and_the_seed_alone(photos: Path):

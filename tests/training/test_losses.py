@@ -79,8 +79,9 @@ def test_temporal_error_is_small_for_what_moves_along_and_large_for_what_stays()
     at = torch.zeros(2, 2)
 
     def error(net):  # the mean over several motions
-        rngs = [torch.Generator().manual_seed(s) for s in range(8)]
-        return sum(float(temporal_error(net, photos, at, net(photos, at), rng)) for rng in rngs)
+        rngs = [torch.Generator().manual_seed(s) for s in range(16)]
+        pairs = zip(rngs[::2], rngs[1::2], strict=True)
+        return sum(float(temporal_error(net, photos, at, net(photos, at), pair)) for pair in pairs)
 
     def on_canvas(x, at):  # a grid that lies where the canvas does
         return 0.5 * x + torch.stack([grid[0].roll(tuple(int(-v) for v in where), (1, 2)) for where in at])

@@ -1,5 +1,6 @@
 """nst-train as a user runs it: short trainings with random VGG weights, kills, resumes, and bad input."""
 
+import os
 import re
 import shutil
 import signal
@@ -13,21 +14,23 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from realtime.contract import StyleMetadata
 from realtime.engine import Engine
-from realtime.errors import NstError
-from tests.conftest import Run, assert_one_line
+from realtime.errors import ConfigError, NstError
+from tests.conftest import ROOT, Run, assert_one_line
 from training.cli import main
 from training.config import TrainConfig
 from training.data import load_picture
 from training.export import export_style, load_net
-from training.trainer import Trainer
+from training.parallel import Processes
+from training.trainer import StepReport, Trainer
 from training.transform_net import STRIDE, TransformNet
 
 
 def config(style_picture: Path, photos: Path, random_vgg: Path, output: Path, **options: object) -> TrainConfig:
-    small = {"steps": 14, "crop": 64, "style_size": 128, "start": "none"}
+    small = {"steps": 14, "crop": 64, "stroke_size": 0.25, "start": "none"}
     return TrainConfig(style_picture, photos, output, vgg_weights=random_vgg, **(small | options))  # type: ignore[arg-type]
 
 
@@ -97,7 +100,7 @@ import training.trainer as trainer
 from training.config import TrainConfig
 trainer.CHECKPOINT_S, trainer.CALIBRATION_CROPS = 0.0, 2
 style, photos, vgg, output, resume = sys.argv[1:]
-small = {"steps": 14, "crop": 64, "style_size": 128, "start": "none"}
+small = {"steps": 14, "crop": 64, "stroke_size": 0.25, "start": "none"}
 config = TrainConfig(Path(style), Path(photos), Path(output), vgg_weights=Path(vgg), **small)
 trainer.Trainer(config, bool(resume)).run(lambda report: print(report.step, flush=True), Event())
 """
@@ -126,6 +129,48 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
     learned, expected = (torch.cat([p.detach().flatten() for p in t.net.parameters()]) for t in (resumed, unbroken))
     assert (learned - expected).abs().mean() < 2e-6  # a step changes most by some 5e-4; a few near 0 may differ more
     assert (weights(resumed) - weights(unbroken)).abs().mean() < 2e-7
+
+
+def test_two_processes_train_as_one_does_and_one_goes_on_where_they_were_killed(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    alone = Trainer(config(style_picture, photos, random_vgg, tmp_path / "alone.onnx"))
+    reports = []
+    alone.run(reports.append, Event())
+
+    output = tmp_path / "shared.onnx"
+    (tmp_path / "train.py").write_text(TRAIN_TO_THE_END)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "train.py"]
+    command += [style_picture, photos, random_vgg, output, ""]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MASTER_PORT": "0"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if int(line) >= 7:
+                process.terminate()
+                break
+    saved = torch.load(output.with_suffix(".train") / "checkpoint.pt", weights_only=True)
+    assert 5 <= saved["step"] < 14
+    assert saved["recent"]["style"] == pytest.approx(recent(reports[: saved["step"]], "style"), rel=1e-4)
+    resumed = Trainer(config(style_picture, photos, random_vgg, output), resume=True)
+    resumed.run(lambda _: None, Event())
+    assert (weights(resumed) - weights(alone)).abs().mean() < 2e-6
+
+
+def recent(reports: list[StepReport], term: str) -> float:
+    """Return the running mean that a training keeps of a term."""
+    mean = reports[0].terms[term]
+    for report in reports:
+        mean = 0.98 * mean + 0.02 * report.terms[term]
+    return mean
+
+
+def test_a_batch_that_cannot_be_divided_among_processes(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Processes, "__init__", lambda self: vars(self).update(rank=0, count=3))
+    with pytest.raises(ConfigError, match="--batch 2: .*3 processes"):
+        Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx"))
 
 
 def test_an_interrupted_run_says_how_to_go_on(
@@ -166,8 +211,11 @@ def test_an_interrupted_run_says_how_to_go_on(
         ({"--steps": "0"}, ["--steps 0"]),
         ({"--steps": "3", "--minutes": "3"}, ["--minutes"]),
         ({"--limit": "0"}, ["--limit 0"]),
-        ({"--style-size": "8"}, ["--style-size 8"]),
-        ({"--style-weight": "-1"}, ["--style-weight -1"]),
+        ({"--content": "broken.mkv"}, ["broken.mkv", "cannot be decoded"]),
+        ({"--stroke-size": "9"}, ["--stroke-size 9"]),
+        ({"--strength": "-1"}, ["--strength -1"]),
+        ({"--batch": "0"}, ["--batch 0"]),
+        ({"--log-dir": "text.png"}, ["--log-dir text.png"]),
         ({"--resume": ""}, ["checkpoint"]),
     ],
 )
@@ -188,7 +236,7 @@ def test_bad_input(
         (tmp_path / folder).mkdir()
     (tmp_path / "broken" / "broken.jpg").write_bytes(b"no photo")
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
-    for name in ("text.png", "text.pth", "taken.onnx"):
+    for name in ("text.png", "text.pth", "taken.onnx", "broken.mkv"):
         (tmp_path / name).write_text("text")
     options = {"style": style_picture, "--content": photos, "-o": "x.onnx", "--steps": 1, "--vgg-weights": random_vgg}
     options |= change
@@ -206,8 +254,8 @@ def test_bad_input(
 def test_a_changed_setting_is_not_resumed(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
     output = tmp_path / "x.onnx"
     Trainer(config(style_picture, photos, random_vgg, output, steps=1)).run(lambda _: None, Event())
-    with pytest.raises(NstError, match="style_weight"):
-        Trainer(config(style_picture, photos, random_vgg, output, steps=2, style_weight=3.0), resume=True)
+    with pytest.raises(NstError, match="strength"):
+        Trainer(config(style_picture, photos, random_vgg, output, steps=2, strength=0.5), resume=True)
     (tmp_path / "x.train" / "checkpoint.pt").write_bytes(b"cut")
     with pytest.raises(NstError, match="damaged"):
         Trainer(config(style_picture, photos, random_vgg, output, steps=2), resume=True)
@@ -226,6 +274,42 @@ def test_other_weights_or_another_start_are_not_resumed(
         Trainer(config(style_picture, photos, other, output, steps=2), resume=True)
     with pytest.raises(NstError, match="from"):
         Trainer(config(style_picture, photos, random_vgg, output, steps=2, start=str(output)), resume=True)
+
+
+def test_the_style_weight_is_steered_by_what_the_photos_may_lose(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    def steered(strength: float) -> list[float]:
+        trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / f"{strength}.onnx", strength=strength))
+        reports = []
+        trainer.run(reports.append, Event())
+        lost = [report.terms["content"] for report in reports]
+        assert min(lost) > 0.2 * 0.78 and max(lost) < 2 * 0.78  # a new net has lost much, yet not all
+        return [report.terms["weight"] for report in reports]
+
+    strong, weak = steered(2.0), steered(0.2)
+    assert strong[0] == weak[0] and strong == sorted(strong) and weak == sorted(weak, reverse=True)
+    assert strong[-1] > 1.02 * strong[0] and weak[-1] < 0.9 * weak[0]
+
+
+def test_a_flat_picture_and_photos_that_are_lost_are_warned_of(
+    run: Run, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    Image.new("RGB", (128, 128), (40, 80, 120)).save(tmp_path / "flat.png")
+    options = ("--content", photos, "-o", "x.onnx", "--steps", 2, "--vgg-weights", random_vgg, "--strength", 0.2)
+    done = run("nst-train", tmp_path / "flat.png", *options, "--from", "none")
+    assert done.returncode == 0, done.stderr
+    assert "flat.png: nearly flat" in done.stderr and "hard to make out" in done.stderr
+
+
+def test_tensorboard_shows_the_terms(run: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
+    options = ("--content", photos, "-o", "x.onnx", "--steps", 3, "--vgg-weights", random_vgg, "--log-dir", "log")
+    done = run("nst-train", style_picture, *options)
+    assert done.returncode == 0, done.stderr
+    events = EventAccumulator(str(tmp_path / "log")).Reload()
+    assert {"style", "content", "temporal", "variation", "weight"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("style")] == [1, 2, 3]
+    assert all(event.value > 0 for event in events.Scalars("content"))
 
 
 def test_a_step_whose_loss_is_no_number_is_skipped_and_many_end_the_training(

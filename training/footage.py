@@ -1,0 +1,67 @@
+"""Frames of videos as photos, so that a style can be trained on the user's own room: written once, into the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import av
+from PIL import Image
+
+from realtime.errors import ConfigError
+from training import cache
+
+SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
+EVERY_S = 0.5
+MOST = 400
+"""Frames of one video; a long one is sampled more thinly."""
+QUALITY = 95
+
+
+def sample_frames(video: Path) -> list[Path]:
+    """Return JPEG files of a video's frames, `EVERY_S` apart, at most `MOST` spread over all of it.
+
+    They are made when the video is met for the first time, or has changed.
+
+    Raises:
+        ConfigError: Nothing in the video can be decoded, or the cache folder cannot be written.
+    """
+    about = video.stat()
+    key = hashlib.sha256(f"{video.name}/{about.st_size}/{about.st_mtime_ns}".encode()).hexdigest()[:16]
+    folder = cache.FOLDER / "frames" / f"{video.stem}-{key}"
+    if not folder.exists():
+        beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        try:
+            beside.mkdir(parents=True)
+            if not _write_frames(video, beside):
+                raise ConfigError(f"{video}: no video that can be decoded. Remove it from the --content folder.")
+            beside.rename(folder)
+        except av.FFmpegError as error:
+            raise ConfigError(f"{video}: no video that can be decoded. Remove it from the --content folder.") from error
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be written ({error.strerror}).") from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    return sorted(folder.iterdir())
+
+
+def _write_frames(video: Path, folder: Path) -> int:
+    """Write the frames; a video that breaks off, as one does whose recording was killed, gives those before."""
+    written = 0
+    with av.open(str(video)) as container:
+        if not container.streams.video:
+            return 0
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        apart_s = max(EVERY_S, (container.duration or 0) / av.time_base / MOST)
+        due_s = 0.0
+        for frame in container.decode(stream):
+            at_s = frame.time if frame.time is not None else due_s
+            if at_s >= due_s:
+                Image.fromarray(frame.to_ndarray(format="rgb24")).save(folder / f"{written:05}.jpg", quality=QUALITY)
+                written, due_s = written + 1, at_s + apart_s
+                if written == MOST:
+                    break
+    return written

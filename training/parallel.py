@@ -1,0 +1,81 @@
+"""One training in several processes, started by torchrun: each takes its part of every batch.
+
+Source: Li et al. (2020), "PyTorch Distributed: Experiences on Accelerating Data Parallel Training".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from realtime.errors import ConfigError
+
+
+class Processes:
+    """The processes that train together; a single one if torchrun did not start this."""
+
+    def __init__(self) -> None:
+        """Meet the others, if there are any: by NCCL on GPUs, by gloo else."""
+        self.rank, self.count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if self.count > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes files and talks to the user."""
+        return self.rank == 0
+
+    def part(self, batch: int) -> slice:
+        """Return which pictures of a batch are this process's.
+
+        Raises:
+            ConfigError: The batch cannot be divided evenly.
+        """
+        if batch % self.count:
+            raise ConfigError(f"--batch {batch}: cannot be divided among {self.count} processes; take a multiple.")
+        size = batch // self.count
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+    def share(self, net: nn.Module) -> nn.Module:
+        """Return the net as it is to be called in training: its gradients become the mean of all processes'."""
+        if self.count == 1:
+            return net
+        return DistributedDataParallel(net, broadcast_buffers=False)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of all processes' values, the same everywhere."""
+        if self.count > 1:
+            dist.all_reduce(values)
+            values = values / self.count
+        return values
+
+    def lead(self, *values: float) -> list[float]:
+        """Return the values that the leading process has, everywhere."""
+        if self.count == 1:
+            return list(values)
+        shared = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, 0)
+        return shared.tolist()
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """Let the leading process through before the others, so that these find what it has written."""
+        if self.count > 1 and not self.leads:
+            dist.barrier()
+        yield
+        if self.count > 1 and self.leads:
+            dist.barrier()
+
+    def end(self) -> None:
+        """Part from the others."""
+        if self.count > 1:
+            dist.destroy_process_group()
