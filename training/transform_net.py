@@ -17,34 +17,39 @@ STRIDE = 8
 MARGIN = 8
 """Pixels by which the picture is reflected outwards before the net and cropped after it, against borders."""
 
-WAVES = 16
-LENGTHS = (2.6, 24.0)
-"""Shortest and longest wave of the canvas, in cells of `STRIDE` pixels."""
+WAVES = 8
+LENGTHS_PX = {4: (14.0, 40.0), 8: (40.0, 192.0)}
+"""Shortest and longest wave of the canvas at 1/4 and 1/8 of the size. Shorter ones would show the cells as a grid."""
 BENDS = 4
-BEND_LENGTHS = (18.0, 40.0)
+BEND_LENGTHS_PX = (144.0, 320.0)
 """Shortest and longest of the slower waves that bend it."""
-BEND = 2.0
-"""Cells by which each of them does."""
+BEND_PX = 16.0
+"""How far each of them does."""
 
 
 class TransformNet(nn.Module):
     """Stylize pictures: (N, 3, H, W) float32 RGB in [0, 1] to the same, with H and W multiples of `STRIDE`."""
 
-    def __init__(self, width: int = 80, hidden: int = 112, blocks: int = 2) -> None:
+    def __init__(self, width: int = 80, hidden: int = 96, blocks: int = 2) -> None:
         super().__init__()
         self.down2 = nn.Conv2d(3, 16, 4, stride=2, padding=1)
         self.down4 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
         self.down8 = nn.Conv2d(32, width, 3, stride=2, padding=1)
         self.norm8 = nn.InstanceNorm2d(width, affine=True)
-        self.canvas = Canvas(width)
+        self.canvas = Canvas()
+        self.texture8 = nn.Conv2d(WAVES, width, 1)
         self.body = nn.Sequential(*(Block(width, hidden) for _ in range(blocks)))
+        self.texture4 = nn.Conv2d(WAVES, 32, 1)
         self.skip4 = nn.Conv2d(32, 32, 1)
         self.lateral4 = nn.Conv2d(width, 32, 1)
+        self.smooth4 = Smooth(32)
         self.refine4 = nn.Sequential(nn.Conv2d(32, 32, 5, padding=2, groups=32), nn.Conv2d(32, 32, 1))
         self.skip2 = nn.Conv2d(16, 16, 1)
         self.lateral2 = nn.Conv2d(32, 16, 1)
         self.refine2 = ResidualDepthwise(16)
         self.paint = UpsampleConv(16, 3)
+        for texture in (self.texture4, self.texture8):
+            nn.init.normal_(texture.weight, std=0.1)
 
     def forward(self, image: Tensor, at: Tensor | None = None) -> Tensor:
         """Return the stylized pictures, of the same shape and range; `at` is where each lies on the canvas."""
@@ -52,9 +57,11 @@ class TransformNet(nn.Module):
         x2 = leaky(self.down2(x1))  # (N, 16, H/2, W/2), margin included
         x4 = leaky(self.down4(x2))  # (N, 32, H/4, W/4)
         x8 = self.norm8(forget_border(self.down8(x4)))  # (N, width, H/8, W/8)
-        y8 = self.body(leaky(self.canvas(x8, at) + x8))
+        waves4, waves8 = self.canvas(x8, at)  # (N or 1, WAVES, H/4, W/4) and (N or 1, WAVES, H/8, W/8)
+        y8 = self.body(leaky(self.texture8(waves8) + x8))
         # ONNX Runtime adds and rectifies within the convolution before
-        y4 = F.relu(self.skip4(x4) + double(self.lateral4(y8)))
+        y4 = self.texture4(waves4) + self.smooth4(double(self.lateral4(y8)))
+        y4 = F.relu(self.skip4(x4) + y4)
         y4 = F.relu(self.refine4(y4) + y4)
         y2 = F.relu(self.skip2(x2) + double(self.lateral2(y4)))
         y2 = F.relu(self.refine2(y2))
@@ -72,39 +79,45 @@ class Canvas(nn.Module):
     Source: the idea is Ulyanov et al. (2016), "Texture Networks", section 3.2, with noise, which would flicker.
     """
 
-    waves: Tensor  # (WAVES, 2, 1, 1): radians a cell, down and across
+    waves4: Tensor  # (WAVES, 2, 1, 1): radians a pixel, down and across, of the waves at 1/4 of the size
+    waves8: Tensor  # the same at 1/8
     phases: Tensor  # (WAVES,)
-    bends: Tensor  # (BENDS, 2, 1, 1): the same of the slower waves
-    shifts: Tensor  # (2, BENDS, 1, 1): cells by which each moves the ground
+    bends: Tensor  # (BENDS, 2, 1, 1): as `waves4`, of the slower waves
+    shifts: Tensor  # (2, BENDS, 1, 1): pixels by which each moves the ground
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        order = torch.arange(WAVES) * 7 % WAVES
+        order = torch.arange(WAVES) * 3 % WAVES
+        logs = {stride: [math.log10(length) for length in ends] for stride, ends in LENGTHS_PX.items()}
         constants = {
-            "waves": _plane_waves(torch.logspace(math.log10(LENGTHS[0]), math.log10(LENGTHS[1]), WAVES)[order]),
+            "waves4": _plane_waves(torch.logspace(*logs[4], WAVES)[order]),
+            "waves8": _plane_waves(torch.logspace(*logs[8], WAVES)[order]),
             "phases": torch.arange(WAVES) * 1.7,
-            "bends": _plane_waves(torch.linspace(*BEND_LENGTHS, BENDS)),
-            "shifts": BEND * torch.eye(2).repeat(1, BENDS // 2)[:, :, None, None],
+            "bends": _plane_waves(torch.linspace(*BEND_LENGTHS_PX, BENDS)),
+            "shifts": BEND_PX * torch.eye(2).repeat(1, BENDS // 2)[:, :, None, None],
         }
         for name, values in constants.items():
             self.register_buffer(name, values, persistent=False)
-        self.weigh = nn.Conv2d(WAVES, width, 1, bias=False)
-        nn.init.normal_(self.weigh.weight, std=0.1)
 
-    def forward(self, x: Tensor, at: Tensor | None) -> Tensor:
-        """Return (N or 1, width, h, w) for features (N, width, h, w) at `at`, (N, 2) pixels down and across."""
+    def forward(self, x: Tensor, at: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return (N or 1, WAVES, 2 h, 2 w) and (N or 1, WAVES, h, w), in [-1, 1].
+
+        Args:
+            x: Features (N, C, h, w) at 1/8 of the size.
+            at: Where the pictures lie, (N, 2) pixels down and across; all at 0 without.
+        """
         down = torch.arange(x.shape[2], device=x.device)[:, None].expand(x.shape[2:])
         across = torch.arange(x.shape[3], device=x.device)[None, :].expand(x.shape[2:])
-        ground = torch.stack([down, across])[None].to(x.dtype)  # (1, 2, h, w)
+        ground = STRIDE * torch.stack([down, across])[None].to(x.dtype)  # (1, 2, h, w) pixels
         if at is not None:
-            ground = ground + at[:, :, None, None] / STRIDE
+            ground = ground + at[:, :, None, None]
         ground = ground + F.conv2d(F.conv2d(ground, self.bends).sin(), self.shifts)
-        weighed: Tensor = self.weigh(F.conv2d(ground, self.waves, self.phases).sin())
-        return weighed
+        waves4, waves8 = F.conv2d(double(ground), self.waves4, self.phases), F.conv2d(ground, self.waves8, self.phases)
+        return waves4.sin(), waves8.sin()
 
 
 def _plane_waves(lengths: Tensor) -> Tensor:
-    """Return (len(lengths), 2, 1, 1): radians a cell, down and across, in directions that never repeat."""
+    """Return (len(lengths), 2, 1, 1): radians a pixel, down and across, in directions that never repeat."""
     turn = torch.arange(len(lengths)) * (math.pi * (3 - 5**0.5))  # the golden angle
     return (2 * math.pi * torch.stack([turn.sin(), turn.cos()], dim=1) / lengths[:, None])[:, :, None, None]
 
@@ -147,6 +160,23 @@ class ResidualDepthwise(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape (N, width, h, w)."""
         return F.conv2d(x, self.weight + self.identity, self.bias, padding=1, groups=self.groups)
+
+
+class Smooth(nn.Module):
+    """A little blur: what is interpolated linearly has kinks at each cell, which the net would paint as a grid."""
+
+    kernel: Tensor  # (width, 1, 3, 3)
+    nothing: Tensor  # (width,): a bias, without which ONNX Runtime would not block the layout
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        binomial = torch.tensor([0.25, 0.5, 0.25])
+        self.register_buffer("kernel", binomial.outer(binomial).repeat(width, 1, 1, 1), persistent=False)
+        self.register_buffer("nothing", torch.zeros(width), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape (N, width, h, w)."""
+        return F.conv2d(x, self.kernel, self.nothing, padding=1, groups=len(self.kernel))
 
 
 class UpsampleConv(nn.Module):
