@@ -39,7 +39,7 @@ def train(
     style_image: Annotated[Path, typer.Argument(help="The picture whose style is learned.")],
     content: Annotated[Path, typer.Option(help="Folder of photos and videos, searched through all levels.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The style to write: NAME.onnx.")],
-    minutes: Annotated[float | None, typer.Option(help="Length by the clock; 60 if no length is given.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Length by the clock; 20 if no length is given.")] = None,
     steps: Annotated[int | None, typer.Option(help="Length in steps of two crops.")] = None,
     start: Annotated[
         str, typer.Option("--from", help="A style to start from, none, or fitting: the shipped one that fits best.")
@@ -65,7 +65,7 @@ def train(
         style_image=style_image,
         content=content,
         output=output,
-        minutes=60 if minutes is None and steps is None else minutes,
+        minutes=20 if minutes is None and steps is None else minutes,
         steps=steps,
         start=start,
         vgg_weights=vgg_weights,
