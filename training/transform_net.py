@@ -42,7 +42,7 @@ class TransformNet(nn.Module):
         self.texture4 = nn.Conv2d(WAVES, 32, 1)
         self.skip4 = nn.Conv2d(32, 32, 1)
         self.lateral4 = nn.Conv2d(width, 32, 1)
-        self.smooth4 = Smooth(32)
+        self.smooth8 = Smooth(32)
         self.refine4 = nn.Sequential(nn.Conv2d(32, 32, 5, padding=2, groups=32), nn.Conv2d(32, 32, 1))
         self.skip2 = nn.Conv2d(16, 16, 1)
         self.lateral2 = nn.Conv2d(32, 16, 1)
@@ -60,7 +60,7 @@ class TransformNet(nn.Module):
         waves4, waves8 = self.canvas(x8, at)  # (N or 1, WAVES, H/4, W/4) and (N or 1, WAVES, H/8, W/8)
         y8 = self.body(leaky(self.texture8(waves8) + x8))
         # ONNX Runtime adds and rectifies within the convolution before
-        y4 = self.texture4(waves4) + self.smooth4(double(self.lateral4(y8)))
+        y4 = self.texture4(waves4) + double(self.smooth8(self.lateral4(F.pad(y8, (1,) * 4, mode="replicate"))))
         y4 = F.relu(self.skip4(x4) + y4)
         y4 = F.relu(self.refine4(y4) + y4)
         y2 = F.relu(self.skip2(x2) + double(self.lateral2(y4)))
@@ -163,7 +163,10 @@ class ResidualDepthwise(nn.Conv2d):
 
 
 class Smooth(nn.Module):
-    """A little blur: what is interpolated linearly has kinks at each cell, which the net would paint as a grid."""
+    """A little blur, which takes out what alternates from cell to cell: the net would paint the cells as a grid with it.
+
+    What is interpolated linearly afterwards has no kinks, either (a quadratic spline).
+    """
 
     kernel: Tensor  # (width, 1, 3, 3)
     nothing: Tensor  # (width,): a bias, without which ONNX Runtime would not block the layout
@@ -175,8 +178,8 @@ class Smooth(nn.Module):
         self.register_buffer("nothing", torch.zeros(width), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same shape (N, width, h, w)."""
-        return F.conv2d(x, self.kernel, self.nothing, padding=1, groups=len(self.kernel))
+        """Return features (N, width, h - 2, w - 2)."""
+        return F.conv2d(x, self.kernel, self.nothing, groups=len(self.kernel))
 
 
 class UpsampleConv(nn.Module):
