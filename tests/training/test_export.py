@@ -14,7 +14,7 @@ from realtime.errors import NstError, StyleError
 from realtime.styles import shipped_styles
 from training import export
 from training.export import export_style, load_net
-from training.transform_net import STRIDE, TransformNet, UpsampleConv
+from training.transform_net import STRIDE, ResidualDepthwise, Smooth, TransformNet, UpsampleConv
 
 METADATA = StyleMetadata("small", "Small", "nobody", "00", STRIDE, {"steps": 0})
 
@@ -39,13 +39,34 @@ def test_upsampling_by_phases_is_upsampling_then_convolving():
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_canvas_moves_by_whole_cells_with_its_picture_and_does_not_repeat(net: TransformNet):
-    x = torch.zeros(1, 16, 40, 40)
-    here, there = net.canvas(x, torch.zeros(1, 2)), net.canvas(x, torch.tensor([[2.0 * STRIDE, 5.0 * STRIDE]]))
-    torch.testing.assert_close(net.canvas(x, None), here)
-    torch.testing.assert_close(there[:, :, :-2, :-5], here[:, :, 2:, 5:], rtol=1e-3, atol=1e-4)
-    shifts = [net.canvas(x, torch.tensor([[0.0, float(k * STRIDE)]])) for k in range(4, 200)]
-    assert min(float(((shifted - here).square().mean() / here.square().mean()).detach()) for shifted in shifts) > 0.5
+def test_the_canvas_moves_with_its_picture_and_does_not_repeat(net: TransformNet):
+    def canvas(down: float, across: float) -> tuple[torch.Tensor, torch.Tensor]:
+        return net.canvas(torch.zeros(1, 16, 40, 40), torch.tensor([[down, across]]))
+
+    unmoved = canvas(0, 0)
+    for still, placed in zip(net.canvas(torch.zeros(1, 16, 40, 40), None), unmoved, strict=True):
+        torch.testing.assert_close(still, placed)
+    for moved, here, cells in zip(canvas(16, 40), unmoved, (2, 1), strict=True):  # at 1/4 and 1/8 of the size
+        inner = slice(2, 20 * cells)
+        expected = here[:, :, 2 + 2 * cells :, 2 + 5 * cells :][:, :, : 20 * cells - 2, : 20 * cells - 2]
+        torch.testing.assert_close(moved[:, :, inner, inner], expected, rtol=1e-3, atol=2e-3)
+    others = [canvas(0, 8.0 * k) for k in range(8, 200)]
+    for level in (0, 1):
+        here = unmoved[level]
+        assert min(float((other[level] - here).square().mean() / here.square().mean()) for other in others) > 0.5
+
+
+def test_what_alternates_from_cell_to_cell_is_not_painted():
+    cells = torch.ones(1, 4, 8, 8)
+    cells[:, :, ::2] = -1
+    assert Smooth(4)(cells).abs().max() < 1e-6
+    torch.testing.assert_close(Smooth(4)(torch.full((1, 4, 8, 8), 0.7)), torch.full((1, 4, 6, 6), 0.7))
+
+
+def test_a_residual_depthwise_convolution_adds_to_its_input():
+    layer, x = ResidualDepthwise(6), torch.rand(2, 6, 7, 9)
+    expected = x + F.conv2d(x, layer.weight, layer.bias, padding=1, groups=6)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_net_keeps_size_and_range(net: TransformNet):
@@ -109,7 +130,9 @@ def test_no_part_of_a_shipped_net_is_dead(path: Path):
     scene = torch.from_numpy(DemoScene((320, 240)).picture(0)[:, :, ::-1].transpose(2, 0, 1) / np.float32(255))[None]
     with torch.no_grad():
         painted = net(scene)
-        for name in ("down2", "down4", "down8", "canvas", "body", "lateral4", "refine4", "lateral2", "refine2"):
+        for name in ("down2", "down4", "texture8", "body", "lateral4", "texture4", "refine4", "lateral2"):
             hook = net.get_submodule(name).register_forward_hook(lambda _module, _given, output: 0 * output)
             assert float((net(scene) - painted).abs().mean()) > 0.003, name
             hook.remove()
+        net.refine2.weight.zero_()  # leaves its input
+        assert float((net(scene) - painted).abs().mean()) > 0.003, "refine2"
