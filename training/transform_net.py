@@ -163,7 +163,7 @@ class ResidualDepthwise(nn.Conv2d):
 
 
 class Smooth(nn.Module):
-    """A little blur that takes out what alternates from cell to cell, with which the net would paint the cells as a grid.
+    """A little blur that takes out what alternates from cell to cell: the net would paint the cells as a grid with it.
 
     What is interpolated linearly afterwards has no kinks, either (a quadratic spline).
     """
