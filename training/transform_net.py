@@ -88,10 +88,13 @@ class Canvas(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         order = torch.arange(WAVES) * 3 % WAVES
-        logs = {stride: [math.log10(length) for length in ends] for stride, ends in LENGTHS_PX.items()}
+        lengths = {
+            stride: torch.logspace(math.log10(shortest), math.log10(longest), WAVES)[order]
+            for stride, (shortest, longest) in LENGTHS_PX.items()
+        }
         constants = {
-            "waves4": _plane_waves(torch.logspace(*logs[4], WAVES)[order]),
-            "waves8": _plane_waves(torch.logspace(*logs[8], WAVES)[order]),
+            "waves4": _plane_waves(lengths[4]),
+            "waves8": _plane_waves(lengths[8]),
             "phases": torch.arange(WAVES) * 1.7,
             "bends": _plane_waves(torch.linspace(*BEND_LENGTHS_PX, BENDS)),
             "shifts": BEND_PX * torch.eye(2).repeat(1, BENDS // 2)[:, :, None, None],
