@@ -13,10 +13,12 @@ from PIL import Image
 
 from realtime.errors import ConfigError
 from tests.conftest import Run, assert_one_line
+from tests.training import plain_gatys
 from training.cli import main_still
 from training.config import StillConfig
 from training.data import load_picture
 from training.gatys import Objective, StillReport, Style, Weights, keep_luminance, match_colours, optimize, paint_still
+from training.scales import SHIPPED, shipped_means
 from training.sheet import CELL, GAP, _in_one_pass, draw_sheet
 from training.vgg import VGG19, load_vgg19
 
@@ -61,6 +63,24 @@ def test_lbfgs_is_no_worse_than_a_plain_one_on_the_same_objective(vgg: VGG19):
 
     steps.step(closure)
     assert paint(vgg)[-1].loss <= 1.02 * float(objective(plain)[0].detach())
+
+
+def test_the_objective_is_that_of_a_plain_reference_and_so_is_its_gradient(assets: Path):
+    """Both with the real weights, which the plain one scales itself, in torchvision's VGG-19."""
+    weights = assets / "vgg19" / "vgg19-features.safetensors"
+    content = load_picture(assets / "eval" / "grocery_00082.jpg", 96)
+    style = load_picture(assets / "paintings" / "the_scream.jpg", 96)
+    vgg = load_vgg19(weights)
+    vgg.normalize(shipped_means(vgg.sha256))
+    plain = plain_gatys.objective(plain_gatys.features(weights, SHIPPED), content, style)
+    noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(2))
+    ours, theirs = ((0.5 * (content + noise)).requires_grad_() for _ in range(2))
+    loss, _ = Objective(vgg, content, [Style(style)], Weights())(ours)
+    expected = plain(theirs)
+    torch.testing.assert_close(loss, expected, rtol=1e-3, atol=0)
+    loss.backward()
+    expected.backward()
+    assert (ours.grad - theirs.grad).norm() < 1e-2 * theirs.grad.norm()
 
 
 def test_adam_and_noise_lower_the_loss_too(vgg: VGG19):
