@@ -130,48 +130,50 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
     assert (weights(resumed) - weights(unbroken)).abs().mean() < 2e-7
 
 
-ONE_STEP = """
+def gradient(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in trainer.net.parameters() if p.grad is not None])
+
+
+TRAIN_TOGETHER = """
 import sys
 from pathlib import Path
 from threading import Event
 import torch
-import training.trainer as trainer
-from training.config import TrainConfig
-trainer.CALIBRATION_CROPS, trainer.computes_bfloat16 = 2, lambda device: False
-style, photos, vgg, output = map(Path, sys.argv[1:])
-config = TrainConfig(style, photos, output, vgg_weights=vgg, steps=1, crop=64, stroke_size=0.25, start="none")
-one = trainer.Trainer(config)
-one.run(lambda report: None, Event())
-if one.processes.leads:
-    torch.save(torch.cat([p.grad.flatten() for p in one.net.parameters()]), output.with_suffix(".gradient"))
-one.processes.end()
+import training.trainer
+from tests.training.test_train import config, gradient
+training.trainer.CHECKPOINT_S, training.trainer.CALIBRATION_CROPS = 0.0, 2
+training.trainer.computes_bfloat16 = lambda device: False
+trainer = training.trainer.Trainer(config(*map(Path, sys.argv[1:])))
+
+def show(report):
+    if report.step == 1 and trainer.processes.leads:
+        torch.save(gradient(trainer), "gradient")
+    print(report.step, flush=True)
+
+trainer.run(show, Event())
 """
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def test_two_processes_have_the_gradient_of_one(
+def test_two_processes_have_the_gradient_of_one_and_one_goes_on_where_they_were_stopped(
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    (tmp_path / "step.py").write_text(ONE_STEP)
-    for name, program in (("alone", [sys.executable]), ("shared", TORCHRUN)):
-        command = [*program, "step.py", style_picture, photos, random_vgg, f"{name}.onnx"]
-        subprocess.run(command, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL, timeout=120)
-    alone, shared = (torch.load(tmp_path / f"{name}.gradient") for name in ("alone", "shared"))
-    assert (shared - alone).norm() < 1e-3 * alone.norm()
-
-
-def test_one_process_goes_on_where_two_were_stopped(
-    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+    monkeypatch.setattr("training.trainer.computes_bfloat16", lambda _: False)
     alone = Trainer(config(style_picture, photos, random_vgg, tmp_path / "alone.onnx"))
     reports: list[StepReport] = []
-    alone.run(reports.append, Event())
+    expected = torch.zeros(())
 
+    def keep(report: StepReport) -> None:
+        nonlocal expected
+        reports.append(report)
+        expected = gradient(alone) if report.step == 1 else expected
+
+    alone.run(keep, Event())
+
+    (tmp_path / "train.py").write_text(TRAIN_TOGETHER)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    output = tmp_path / "shared.onnx"
-    (tmp_path / "train.py").write_text(TRAIN_TO_THE_END)
-    command = [*TORCHRUN, "train.py", style_picture, photos, random_vgg, output, ""]
+    output = tmp_path / "together.onnx"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"]
+    command += [style_picture, photos, random_vgg, output]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -180,6 +182,9 @@ def test_one_process_goes_on_where_two_were_stopped(
             if int(line) >= 7:
                 process.terminate()
                 break
+    together = torch.load(tmp_path / "gradient")
+    assert (together - expected).norm() < 1e-3 * expected.norm()
+
     resumed = Trainer(config(style_picture, photos, random_vgg, output), resume=True)
     assert 5 <= resumed.step < 14
     later: list[StepReport] = []
