@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,31 +33,53 @@ class _Wish:
 
 
 class _Load:
-    """A wish on its way, in a thread of its own."""
+    """A wish on its way."""
 
     def __init__(self, wish: _Wish, running: Engine, picture: Pixels) -> None:
-        """Start; the engine will be like the running one, and warmed up with the picture."""
+        """Note it; the engine will be like the running one, and warmed up with the picture."""
         self.wish = wish
         self.engine: Engine | None = None
         self.faults: list[str] = []
-        self.given_up = threading.Event()
-        self.thread = threading.Thread(target=self._run, args=[running, picture], name="style", daemon=True)
-        self.thread.start()
+        self.given_up, self.done = threading.Event(), threading.Event()
+        self._running, self._picture = running, picture
 
-    def _run(self, running: Engine, picture: Pixels) -> None:
+    def run(self) -> None:
+        """Load the first of the files that does."""
         for path in self.wish.files:
             if self.given_up.is_set():
-                return
+                break
             try:
-                engine = Engine(path, running.size_wh, running.provider)
-                engine.stylize(picture)
+                engine = Engine(path, self._running.size_wh, self._running.provider)
+                engine.stylize(self._picture)
             except NstError as error:
                 self.faults.append(str(error))
             except Exception as error:  # out of memory, say: ONNX Runtime's exceptions share no base of their own
                 self.faults.append(f"{path}: its net does not run at this size ({error}). Try a smaller --size.")
             else:
                 self.engine = engine
-                return
+                break
+        self.done.set()
+
+
+class _Loader:
+    """Runs loads one after the other in one thread: with a new one for each, malloc would keep memory for them all."""
+
+    def __init__(self) -> None:
+        self._loads: queue.SimpleQueue[_Load | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="styles", daemon=True)
+        self._thread.start()
+
+    def start(self, load: _Load) -> None:
+        self._loads.put(load)
+
+    def close(self) -> None:
+        self._loads.put(None)
+        self._thread.join(CLOSE_LIMIT_S)
+
+    def _work(self) -> None:
+        while load := self._loads.get():
+            load.run()
+            del load  # else its engine would stay until the next one comes
 
 
 class Stylist:
@@ -96,6 +119,7 @@ class Stylist:
         self._blended = False
         self._wish: _Wish | None = None
         self._load: _Load | None = None
+        self._loader = _Loader()
         self._cycle_s = cycle_s or CYCLE_S
         self._due_s: float | None = None
 
@@ -154,7 +178,7 @@ class Stylist:
         """Give up what is on its way. Safe to call twice."""
         if self._load:
             self._load.given_up.set()
-            self._load.thread.join(CLOSE_LIMIT_S)
+        self._loader.close()
 
     def _want(self, files: tuple[Path, ...]) -> None:
         self._blended, self._due_s, self._wish = False, None, None
@@ -182,7 +206,7 @@ class Stylist:
 
     def _go_on_loading(self, picture: Pixels) -> None:
         load = self._load
-        if load and not load.thread.is_alive():
+        if load and load.done.is_set():
             self._load = None
             for fault in load.faults:
                 self._tell(fault)
@@ -202,6 +226,7 @@ class Stylist:
                 self._tell("There is no other style to mix in.")
         if self._wish and not self._load and not self._before:
             self._load = _Load(self._wish, self.engine, picture)
+            self._loader.start(self._load)
 
     def _paint(self, camera: Pixels) -> Pixels:
         """Return the paintings of the engines that have a share, mixed.

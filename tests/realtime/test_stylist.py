@@ -133,7 +133,7 @@ def test_a_burst_of_keys_ends_at_the_last_style_and_loads_no_more_than_two(bench
         bench.paint(0.01)
     bench.stylist.step()
     assert bench.settle() == 255
-    assert bench.stylist.engine.path.stem == "d" and loads == ["b", "d"]
+    assert bench.stylist.engine.path.stem == "d" and loads[-1] == "d" and len(loads) <= 2
 
 
 def test_away_and_back_again_loads_nothing_and_stays(bench: Bench, loads: list[str]):
@@ -258,12 +258,13 @@ def test_hundreds_of_changes_leave_no_thread_and_no_engine(bench: Bench):
             time.sleep(0.002)
         if turn % 20 == 0:
             most = max(most, engines() - before[1] + 1)
-    assert most <= 4 and threading.active_count() <= before[0] + 1
+    assert most <= 4 and threading.active_count() == before[0]
     bench.stylist.choose(1)
     assert bench.settle() == 0
     bench.stylist.close()
     bench.paint()
-    assert (threading.active_count(), engines(), native_threads()) == before
+    loader = 1 if before[2] else 0
+    assert (threading.active_count(), engines(), native_threads()) == (before[0] - 1, before[1], before[2] - loader)
 
 
 def test_closing_does_not_wait_for_a_style_that_loads(bench: Bench, loads: list[str]):
