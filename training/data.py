@@ -37,26 +37,35 @@ Image.MAX_IMAGE_PIXELS = None
 BAD_PICTURE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
 
 
-def list_photos(content: Path, limit: int | None, seed: int) -> list[Path]:
-    """Return the photos below a folder and frames of the videos there, sorted; `content` may be one video, too.
+def list_photos(folder: Path, limit: int | None, seed: int) -> list[Path]:
+    """Return the photos below a folder, sorted; `limit` takes a seeded random subset.
+
+    Raises:
+        ConfigError: There is no such folder, or no photo in it.
+    """
+    photos = _below(folder, SUFFIXES)
+    if not photos:
+        raise ConfigError(f"{folder}: no photos in this folder or below ({', '.join(sorted(SUFFIXES))}).")
+    return _subset(photos, limit, seed)
+
+
+def list_content(content: Path, limit: int | None, seed: int) -> list[Path]:
+    """Return the photos below a folder and frames of the videos there; `content` may be one video, too.
 
     `limit` takes a seeded random subset.
 
     Raises:
-        ConfigError: There is no such folder, no photo in it, or a video cannot be decoded.
+        ConfigError: There is no such folder, no photo or video in it, or a video cannot be decoded.
     """
-    if not content.is_dir() and not (content.is_file() and content.suffix.lower() in footage.SUFFIXES):
-        raise ConfigError(f"{content}: no such folder. A folder of photos, or a video, is needed.")
-    found = sorted(p for p in content.rglob("*") if p.is_file()) if content.is_dir() else [content]
-    photos = [p for p in found if p.suffix.lower() in SUFFIXES]
-    for video in (p for p in found if p.suffix.lower() in footage.SUFFIXES):
+    if content.is_file() and content.suffix.lower() in footage.SUFFIXES:
+        return _subset(footage.sample_frames(content), limit, seed)
+    photos = _below(content, SUFFIXES)
+    for video in _below(content, footage.SUFFIXES):
         photos += footage.sample_frames(video)
     if not photos:
         suffixes = ", ".join(sorted(SUFFIXES | footage.SUFFIXES))
         raise ConfigError(f"{content}: no photos or videos in this folder or below ({suffixes}).")
-    if limit is not None and limit < len(photos):
-        photos = sorted(random.Random(seed).sample(photos, limit))
-    return photos
+    return _subset(photos, limit, seed)
 
 
 def load_picture(path: Path, long_side: int | None = None) -> Tensor:
@@ -173,6 +182,18 @@ class RandomCrops:
         left, top = rng.randint(0, image.width - self.side), rng.randint(0, image.height - self.side)
         crop = _tensor(image.crop((left, top, left + self.side, top + self.side)))
         return crop.flip(2) if rng.random() < 0.5 else crop
+
+
+def _below(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder. A folder of photos is needed.")
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+
+
+def _subset(photos: list[Path], limit: int | None, seed: int) -> list[Path]:
+    if limit is None or limit >= len(photos):
+        return photos
+    return sorted(random.Random(seed).sample(photos, limit))
 
 
 def _open_given(path: Path) -> Image.Image:

@@ -28,7 +28,7 @@ from realtime.errors import ConfigError, NstError, StyleError
 from realtime.styles import shipped_styles
 from training.cache import FeatureCache
 from training.config import TrainConfig
-from training.data import RandomCrops, check_writable, list_photos, load_resized, readable, save_picture
+from training.data import RandomCrops, check_writable, list_content, load_picture, load_resized, readable, save_picture
 from training.export import export_style, load_net
 from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
 from training.parallel import Processes
@@ -43,7 +43,7 @@ EDGE = 16
 the border, since lines please the style term."""
 CANVAS_PX = 4096.0
 """How far a crop may lie from the origin of the canvas: so far that each sees another part of it."""
-TRIAL_CROPS = 8
+TRIAL_CROPS = 4
 """By which the shipped style that fits best is chosen."""
 PREVIEW_PHOTOS = 4
 PREVIEW_SIDE = 256
@@ -105,7 +105,7 @@ class Trainer:
         style = _load_style(config)
         self.style_sha256 = hashlib.sha256(config.style_image.read_bytes()).hexdigest()
         with self.processes.leader_first():
-            self.photos = list_photos(config.content, config.limit, config.seed)
+            self.photos = list_content(config.content, config.limit, config.seed)
         self.preview_photos = [_square(photo) for photo in readable(self.photos, PREVIEW_PHOTOS, config.seed)]
         self.style_thumbnail = _square(style)
         self.contrast = float((style[:, :, 1:] - style[:, :, :-1]).abs().mean())
@@ -397,8 +397,9 @@ class Trainer:
 
 def _load_style(config: TrainConfig) -> Tensor:
     """Return the style image (1, 3, H, W) at the size that its strokes are to have. Raises ConfigError."""
+    given = load_picture(config.style_image, STYLE_SIZE)
     style = load_resized(config.style_image, round(STYLE_SIZE * config.stroke_size), 1)
-    height, width = style.shape[2:]
+    height, width = min((picture.shape[2:] for picture in (given, style)), key=min)
     if min(height, width) < SMALLEST_STYLE:
         raise ConfigError(
             f"{config.style_image}: {width}x{height} pixels at --stroke-size {config.stroke_size:g} are too few for a "

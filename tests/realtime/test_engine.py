@@ -42,7 +42,7 @@ def test_the_picture_does_not_depend_on_padding(engine: Engine):
     pixels = np.random.default_rng(2).integers(0, 256, (96, 128, 3), np.uint8)
     pixels = np.repeat(np.repeat(pixels[::8, ::8], 8, 0), 8, 1)
     whole, cut = engine.stylize(pixels), engine.stylize(pixels[:93, :123])
-    assert np.abs(whole[:60, :80].astype(int) - cut[:60, :80]).mean() < 0.5
+    assert np.abs(whole[:60, :80].astype(int) - cut[:60, :80]).mean() < 1
 
 
 def test_stylizing_changes_the_picture_and_leaves_its_input_alone(engine: Engine):

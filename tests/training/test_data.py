@@ -8,7 +8,7 @@ from PIL import Image
 
 from realtime.errors import ConfigError
 from training.cache import clear_cache
-from training.data import RandomCrops, list_photos, load_picture, readable, save_picture
+from training.data import RandomCrops, list_content, list_photos, load_picture, readable, save_picture
 
 
 def test_photos_are_found_at_all_levels_and_limited_by_seed(photos: Path):
@@ -25,14 +25,15 @@ def test_videos_give_frames_that_are_written_once(clip: Path, photos: Path, tmp_
     content = tmp_path / "content"
     shutil.copytree(photos, content)
     shutil.copy(clip, content / "room.mkv")
-    found = list_photos(content, None, 0)
+    found = list_content(content, None, 0)
     frames = [path for path in found if cache_folder in path.parents]
     assert len(found) == 8 + 2 and len(frames) == 2
     first, second = (load_picture(path) for path in frames)
     assert first.shape == (1, 3, 120, 160)
     assert second[0, 0, 55, 85] > 0.9 > 0.5 > first[0, 0, 55, 85]  # where the white square has come to
     written = [path.stat().st_mtime_ns for path in frames]
-    assert list_photos(content / "room.mkv", None, 0) == frames
+    assert list_content(content / "room.mkv", None, 0) == frames
+    assert len(list_photos(content, None, 0)) == 8
     assert [path.stat().st_mtime_ns for path in frames] == written
     clear_cache()
     assert not frames[0].exists()
@@ -41,7 +42,7 @@ def test_videos_give_frames_that_are_written_once(clip: Path, photos: Path, tmp_
 def test_a_video_that_broke_off_gives_what_is_before(clip: Path, tmp_path: Path):
     """Like a recording of an nst-cam that was killed."""
     (tmp_path / "cut.mkv").write_bytes(clip.read_bytes()[: clip.stat().st_size * 3 // 4])
-    assert 1 <= len(list_photos(tmp_path, None, 0)) <= 2
+    assert 1 <= len(list_content(tmp_path, None, 0)) <= 2
 
 
 def test_a_crop_depends_on_its_number_and_the_seed_alone(photos: Path):

@@ -146,9 +146,10 @@ training.trainer.computes_bfloat16 = lambda device: False
 trainer = training.trainer.Trainer(config(*map(Path, sys.argv[1:])))
 
 def show(report):
-    if report.step == 1 and trainer.processes.leads:
-        torch.save(gradient(trainer), "gradient")
-    print(report.step, flush=True)
+    if trainer.processes.leads:
+        if report.step == 1:
+            torch.save(gradient(trainer), "gradient")
+        print(report.step, flush=True)
 
 trainer.run(show, Event())
 """
@@ -206,6 +207,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     run: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
 ):
     arguments = [style_picture, "--content", photos, "-o", "x.onnx", "--steps", "100000", "--vgg-weights", random_vgg]
+    arguments += ["--from", "none"]
     program = [str(Path(sys.executable).with_name("nst-train")), *map(str, arguments)]
     with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
@@ -240,7 +242,7 @@ def test_an_interrupted_run_says_how_to_go_on(
         ({"--steps": "0"}, ["--steps 0"]),
         ({"--steps": "3", "--minutes": "3"}, ["--minutes"]),
         ({"--limit": "0"}, ["--limit 0"]),
-        ({"--content": "broken.mkv"}, ["broken.mkv", "cannot be decoded"]),
+        ({"--content": "broken.mkv"}, ["broken.mkv", "no video that can be decoded"]),
         ({"--stroke-size": "9"}, ["--stroke-size 9"]),
         ({"--strength": "-1"}, ["--strength -1"]),
         ({"--batch": "0"}, ["--batch 0"]),
@@ -267,7 +269,14 @@ def test_bad_input(
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
     for name in ("text.png", "text.pth", "taken.onnx", "broken.mkv"):
         (tmp_path / name).write_text("text")
-    options = {"style": style_picture, "--content": photos, "-o": "x.onnx", "--steps": 1, "--vgg-weights": random_vgg}
+    options = {
+        "style": style_picture,
+        "--content": photos,
+        "-o": "x.onnx",
+        "--steps": 1,
+        "--vgg-weights": random_vgg,
+        "--from": "none",
+    }
     options |= change
     style = options.pop("style")
     arguments = [part for name, value in options.items() if value is not None for part in (name, value) if part != ""]
@@ -333,7 +342,7 @@ def test_a_flat_picture_and_photos_that_are_lost_are_warned_of(
 
 def test_tensorboard_shows_the_terms(run: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
     options = ("--content", photos, "-o", "x.onnx", "--steps", 3, "--vgg-weights", random_vgg, "--log-dir", "log")
-    done = run("nst-train", style_picture, *options)
+    done = run("nst-train", style_picture, *options, "--from", "none")
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(tmp_path / "log")).Reload()
     assert {"style", "content", "temporal", "variation", "weight"} <= set(events.Tags()["scalars"])
@@ -361,7 +370,8 @@ def test_unreadable_photos_are_counted_for_the_user(
     for k in range(8):
         (mixed / f"cut{k}.jpg").write_bytes(b"\xff\xd8 no photo")
     done = run(
-        *("nst-train", style_picture, "--content", mixed, "-o", "x.onnx"), *("--steps", 12, "--vgg-weights", random_vgg)
+        *("nst-train", style_picture, "--content", mixed, "-o", "x.onnx"),
+        *("--steps", 12, "--vgg-weights", random_vgg, "--from", "none"),
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"[1-8] photos could not be read", done.stderr)
