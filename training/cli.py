@@ -84,7 +84,8 @@ def train(
         trainer.processes.end()
         return
     typer.echo(f"{len(trainer.photos)} photos, {trainer.device}, preview in {trainer.preview}")
-    for warning in trainer.warnings():
+    told = trainer.warnings()
+    for warning in told:
         typer.echo(f"warning: {warning}", err=True)
     last: StepReport | None = None
     next_line_s = 0.0
@@ -113,7 +114,8 @@ def train(
         typer.echo(f"{last.skipped} photos could not be read and were skipped.", err=True)
     difference = trainer.export()
     for warning in trainer.warnings():
-        typer.echo(f"warning: {warning}", err=True)
+        if warning not in told:
+            typer.echo(f"warning: {warning}", err=True)
     size_kb = output.stat().st_size / 1000
     typer.echo(f"{output}: {size_kb:.0f} KB after {trainer.step} steps; ONNX Runtime differs by {difference:.1e}")
 

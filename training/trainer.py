@@ -108,7 +108,7 @@ class Trainer:
             self.photos = list_content(config.content, config.limit, config.seed)
         self.preview_photos = [_square(photo) for photo in readable(self.photos, PREVIEW_PHOTOS, config.seed)]
         self.style_thumbnail = _square(style)
-        self.contrast = float((style[:, :, 1:] - style[:, :, :-1]).abs().mean())
+        self.contrast = max(float(style.diff(dim=side).abs().mean()) for side in (2, 3))
 
         torch.manual_seed(config.seed)
         self.device = self.processes.device
