@@ -16,6 +16,10 @@ import pytest
 from realtime.contract import INPUT, OUTPUT, StyleMetadata
 from tests.network_camera import NetworkCamera
 
+# Torch asks as it is loaded, here and in the commands. With more threads, small nets wait for the slowest all the time:
+# beside two busy processes a training of 7 s took 447 s.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 ROOT = Path(__file__).resolve().parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

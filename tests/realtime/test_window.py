@@ -58,7 +58,14 @@ class Screen:
     def geometry(self, size_wh: tuple[int, int] | None = None) -> tuple[int, int, int, int]:
         """Return x, y, width and height of the app's window, given a new size first if there is one."""
         search = ["xdotool", "search", "--onlyvisible", "--name", "^nst-cam$"]
-        window = subprocess.check_output(search, env=self.environment, text=True).split()[-1]
+        found: list[str] = []
+
+        def visible() -> bool:
+            found[:] = subprocess.run(search, env=self.environment, capture_output=True, text=True).stdout.split()
+            return bool(found)
+
+        wait_until(visible, 10)
+        window = found[-1]
         if size_wh:
             resize = ["xdotool", "windowsize", window, *map(str, size_wh)]
             subprocess.run(resize, env=self.environment, check=True)

@@ -38,6 +38,24 @@ def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.trainer.CALIBRATION_CROPS", 2)
 
 
+@pytest.fixture
+def nst_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run nst-train in an empty folder, in this process, so that `quick_calibration` holds."""
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["nst-train", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, code, printed.out, printed.err)
+
+    return call
+
+
 def weights(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trainer.average.module.parameters()])
 
@@ -256,11 +274,10 @@ def test_bad_input(
     random_vgg: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    nst_train: Run,
     change: dict,
     words: list[str],
 ):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     for folder in ("empty", "broken"):
@@ -280,12 +297,7 @@ def test_bad_input(
     options |= change
     style = options.pop("style")
     arguments = [part for name, value in options.items() if value is not None for part in (name, value) if part != ""]
-    monkeypatch.setattr(sys, "argv", ["nst-train", *map(str, [style, *arguments])])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capsys.readouterr()
-    done = subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), printed.out, printed.err)
-    assert_one_line(done, 2, *words)
+    assert_one_line(nst_train(style, *arguments), 2, *words)
     assert not (tmp_path / "x.onnx").exists()
 
 
@@ -331,18 +343,20 @@ def test_the_style_weight_is_steered_by_what_the_photos_may_lose(
 
 
 def test_a_flat_picture_and_photos_that_are_lost_are_warned_of(
-    run: Run, photos: Path, random_vgg: Path, tmp_path: Path
+    nst_train: Run, photos: Path, random_vgg: Path, tmp_path: Path
 ):
     Image.new("RGB", (128, 128), (40, 80, 120)).save(tmp_path / "flat.png")
     options = ("--content", photos, "-o", "x.onnx", "--steps", 2, "--vgg-weights", random_vgg, "--strength", 0.2)
-    done = run("nst-train", tmp_path / "flat.png", *options, "--from", "none")
+    done = nst_train(tmp_path / "flat.png", *options, "--from", "none")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("flat.png: nearly flat") == 1 and done.stderr.count("hard to make out") == 1
 
 
-def test_tensorboard_shows_the_terms(run: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
+def test_tensorboard_shows_the_terms(
+    nst_train: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
     options = ("--content", photos, "-o", "x.onnx", "--steps", 3, "--vgg-weights", random_vgg, "--log-dir", "log")
-    done = run("nst-train", style_picture, *options, "--from", "none")
+    done = nst_train(style_picture, *options, "--from", "none")
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(tmp_path / "log")).Reload()
     assert {"style", "content", "temporal", "variation", "weight"} <= set(events.Tags()["scalars"])
@@ -363,14 +377,14 @@ def test_a_step_whose_loss_is_no_number_is_skipped_and_many_end_the_training(
 
 
 def test_unreadable_photos_are_counted_for_the_user(
-    run: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+    nst_train: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
 ):
     mixed = tmp_path / "mixed"
     shutil.copytree(photos, mixed)
     for k in range(8):
         (mixed / f"cut{k}.jpg").write_bytes(b"\xff\xd8 no photo")
-    done = run(
-        *("nst-train", style_picture, "--content", mixed, "-o", "x.onnx"),
+    done = nst_train(
+        *(style_picture, "--content", mixed, "-o", "x.onnx"),
         *("--steps", 12, "--vgg-weights", random_vgg, "--from", "none"),
     )
     assert done.returncode == 0, done.stderr
