@@ -107,12 +107,20 @@ def manager(screen: Screen) -> Iterator[None]:
     process.wait()
 
 
-@pytest.fixture
-def app(screen: Screen, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """nst-cam in a window, painting a clip that shows one lopsided picture for a minute, with a second style."""
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A style beside the shipped ones: a small net that has learned nothing."""
     torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("second") / "second.onnx"
     metadata = StyleMetadata("second", "Second", "", "00", STRIDE, {})
-    export_style(TransformNet(width=16, hidden=16, blocks=1), metadata, tmp_path / "second.onnx")
+    export_style(TransformNet(width=16, hidden=16, blocks=1), metadata, path)
+    return path
+
+
+@pytest.fixture
+def app(screen: Screen, second: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """nst-cam in a window, painting a clip that shows one lopsided picture for a minute, with a second style."""
+    shutil.copy(second, tmp_path)
     picture = np.full((480, 640, 3), 60, np.uint8)
     cv2.circle(picture, (480, 300), 90, (250, 240, 230), -1)
     writer = cv2.VideoWriter(
