@@ -15,6 +15,7 @@ from realtime.engine import Engine
 from realtime.errors import NstError
 from realtime.frames import Pixels
 from realtime.gallery import Gallery
+from realtime.memory import release_freed
 
 FADE_S = 0.3
 CYCLE_S = 30.0
@@ -65,21 +66,25 @@ class _Loader:
     """Runs loads one after the other in one thread: with a new one for each, malloc would keep memory for them all."""
 
     def __init__(self) -> None:
-        self._loads: queue.SimpleQueue[_Load | None] = queue.SimpleQueue()
+        self._work_to_do: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="styles", daemon=True)
         self._thread.start()
 
     def start(self, load: _Load) -> None:
-        self._loads.put(load)
+        self._work_to_do.put(load.run)
+
+    def tidy(self) -> None:
+        """Give back the memory of engines that are gone."""
+        self._work_to_do.put(release_freed)
 
     def close(self) -> None:
-        self._loads.put(None)
+        self._work_to_do.put(None)
         self._thread.join(CLOSE_LIMIT_S)
 
     def _work(self) -> None:
-        while load := self._loads.get():
-            load.run()
-            del load  # else its engine would stay until the next one comes
+        while work := self._work_to_do.get():
+            work()
+            del work  # else the engine of a load would stay until the next one comes
 
 
 class Stylist:
@@ -144,7 +149,10 @@ class Stylist:
         self.fading = bool(self._before)
         if arrived == 1:
             self._shares, self._before = self._goal, {}
-        return self._paint(camera)
+        painting = self._paint(camera)
+        if self.fading and not self._before:
+            self._loader.tidy()
+        return painting
 
     def choose(self, number: int) -> None:
         """Change to the style of a number; a mix ends."""

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from realtime.errors import SinkError
 from realtime.frames import Pixels
+from realtime.memory import release_freed
 from realtime.sinks import fit_into
 from realtime.sinks.sound import Sound
 
@@ -135,6 +136,7 @@ class Encoder:
             with self._condition:
                 self._error, self._ended = error, True
                 self._condition.notify_all()
+            release_freed()
 
     def _encode(self, taken: tuple[Pixels, float] | None, file: BinaryIO) -> None:
         assert taken
