@@ -40,7 +40,7 @@ def train(
     content: Annotated[Path, typer.Option(help="Folder of photos and videos, searched through all levels.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The style to write: NAME.onnx.")],
     minutes: Annotated[float | None, typer.Option(help="Length by the clock; 20 if no length is given.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Length in steps of two crops.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length in steps, of one batch each.")] = None,
     start: Annotated[
         str, typer.Option("--from", help="A style to start from, none, or fitting: the shipped one that fits best.")
     ] = TrainConfig.start,

@@ -48,9 +48,9 @@ class TrainConfig:
     """Peak learning rate."""
     cache_gb: float = 4.0
     """Size limit of the cache of content features, in 10^9 bytes; 0 does without."""
-    crop: int = 144
+    crop: int = 256
     """Side of the training crops in pixels."""
-    batch: int = 2
+    batch: int = 1
     """Crops a step, of all processes together."""
     seed: int = 0
     """Seeds everything random."""

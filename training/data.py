@@ -25,7 +25,7 @@ from realtime.errors import ConfigError, NstError
 from training import footage
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-SCALES = (1.1, 2.7)
+SCALES = (1.05, 1.9)
 """A crop's photo is first resized so that its short side is this many times the crop's side, at random between."""
 ATTEMPTS = 50
 PREVIEW_LIMIT = 1024

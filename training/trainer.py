@@ -43,7 +43,7 @@ EDGE = 16
 the border, since lines please the style term."""
 CANVAS_PX = 4096.0
 """How far a crop may lie from the origin of the canvas: so far that each sees another part of it."""
-TRIAL_CROPS = 4
+TRIAL_CROPS = 2
 """By which the shipped style that fits best is chosen."""
 PREVIEW_PHOTOS = 4
 PREVIEW_SIDE = 256

@@ -31,7 +31,7 @@ from training.transform_net import STRIDE, TransformNet
 
 
 def config(style_picture: Path, photos: Path, random_vgg: Path, output: Path, **options: object) -> TrainConfig:
-    small = {"steps": 14, "crop": 64, "stroke_size": 0.25, "start": "none"}
+    small = {"steps": 14, "crop": 64, "batch": 2, "stroke_size": 0.25, "start": "none"}
     return TrainConfig(style_picture, photos, output, vgg_weights=random_vgg, **(small | options))  # type: ignore[arg-type]
 
 
@@ -119,7 +119,7 @@ import training.trainer as trainer
 from training.config import TrainConfig
 trainer.CHECKPOINT_S, trainer.CALIBRATION_CROPS = 0.0, 2
 style, photos, vgg, output, resume = sys.argv[1:]
-small = {"steps": 14, "crop": 64, "stroke_size": 0.25, "start": "none"}
+small = {"steps": 14, "crop": 64, "batch": 2, "stroke_size": 0.25, "start": "none"}
 config = TrainConfig(Path(style), Path(photos), Path(output), vgg_weights=Path(vgg), **small)
 trainer.Trainer(config, bool(resume)).run(lambda report: print(report.step, flush=True), Event())
 """
