@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import cv2
+import cv2  # before av: on Linux the other order can hang a window (PyAV issues 978 and 1050)
 import numpy as np
+
+# isort: split
+import av
 
 from realtime.cameras import BACKEND
 from realtime.config import Size
@@ -67,8 +70,10 @@ class Capture:
         self.fps = fps if 1 <= fps <= 240 else 30.0
         fourcc = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
         self.codec = fourcc.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ")
-        self.length = 0 if isinstance(target, int) else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self.detachable = isinstance(target, int) or "://" in target
+        self.length = 0 if isinstance(target, int) else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        if isinstance(target, str) and not self.detachable and self.length:
+            self.length = min(self.length, _length_of_pictures(target, self.fps) or self.length)
         self.live = self.detachable and not self.length
 
     def read(self) -> Pixels | None:
@@ -79,6 +84,21 @@ class Capture:
     def close(self) -> None:
         """Release the device or file."""
         self._capture.release()
+
+
+def _length_of_pictures(path: str, fps: float) -> int:
+    """Return how many pictures a video file announces, 0 if unknown. OpenCV goes by the sound if that is longer."""
+    try:
+        with av.open(path) as file:
+            track = file.streams.video[0]
+            if track.frames:
+                return track.frames
+            if track.duration and track.time_base:
+                return round(track.duration * track.time_base * fps)
+            hours, minutes, seconds = track.metadata.get("DURATION", "0:0:0").split(":")  # Matroska's
+            return round((3600 * int(hours) + 60 * int(minutes) + float(seconds)) * fps)
+    except (av.FFmpegError, OSError, ValueError, IndexError):  # what only OpenCV can read
+        return 0
 
 
 class Pictures:

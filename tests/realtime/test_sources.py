@@ -5,6 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
+# isort: split
+import av
 from cv2_enumerate_cameras.camera_info import CameraInfo
 
 from realtime import cameras, cli, clips, sources
@@ -60,6 +63,29 @@ def test_a_file_that_is_cut_off_is_said_to_be(clip: Path, tmp_path: Path):
             while not source.ended:
                 source.read(0.5)
         assert 0 < source.frames_read < 24
+        source.close()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_file_whose_sound_goes_on_longer_is_whole(clip: Path, tmp_path: Path, suffix: str):
+    path = tmp_path / f"long.{suffix}"
+    with av.open(str(clip)) as pictures, av.open(str(path), "w") as file:
+        track = file.add_stream_from_template(pictures.streams.video[0])
+        sound = file.add_stream("aac", 48000)
+        for packet in pictures.demux(video=0):
+            if packet.size:
+                packet.stream = track
+                file.mux(packet)
+        for number in range(3 * 48):  # three seconds, the pictures take 0.8
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.float32), "fltp", "mono")
+            samples.sample_rate, samples.pts = 48000, 1000 * number
+            file.mux(sound.encode(samples))
+        file.mux(sound.encode(None))
+    for watched in (False, True):
+        source = opened(path, watched)
+        while not source.ended:
+            source.read(0.5)
+        assert source.frames_read == 24
         source.close()
 
 
