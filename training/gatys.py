@@ -20,7 +20,7 @@ from torch import Tensor
 from realtime.errors import ConfigError
 from training.config import StillConfig
 from training.data import check_writable, list_photos, load_picture, readable, save_picture
-from training.losses import content_error, gram_error, gram_matrix, total_variation
+from training.losses import content_error, gram_error, gram_matrix, overflow, total_variation
 from training.scales import shipped_means
 from training.vgg import CONTENT_LAYER, STYLE_LAYERS, VGG19, load_vgg19
 
@@ -42,6 +42,8 @@ class Weights:
     style: float = 12.0
     content: float = 1.0
     variation: float = 10.0
+    overflow: float = 300.0
+    """Keeps values in [0, 1]: else the loss falls by colours that are lost when the picture is saved."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,13 @@ class StillReport:
     loss: float
     """The objective at the best picture so far at this scale."""
     terms: dict[str, float]
-    """Its terms, unweighted: style, content, variation."""
+    """Its terms, unweighted: style, content, variation, overflow."""
     picture: Tensor
     """That picture, clamped: (1, 3, h, w) RGB in [0, 1]."""
 
 
 class Objective:
-    """The weighted sum of style, content and variation of one picture against fixed targets."""
+    """The weighted sum of style, content, variation and overflow of one picture against fixed targets."""
 
     def __init__(self, vgg: VGG19, content: Tensor, styles: Sequence[Style], weights: Weights) -> None:
         """Compute the targets once.
@@ -100,10 +102,11 @@ class Objective:
         features = self._vgg(picture, (*STYLE_LAYERS, CONTENT_LAYER))
         style = torch.stack([target.weight * target.error(features) for target in self._targets]).sum()
         content = content_error(features[CONTENT_LAYER], self._content)
-        variation = total_variation(picture)
+        variation, beyond = total_variation(picture), overflow(picture)
         weights = self._weights
         total = weights.style * style + weights.content * content + weights.variation * variation
-        return total, {"style": style, "content": content, "variation": variation}
+        total = total + weights.overflow * beyond
+        return total, {"style": style, "content": content, "variation": variation, "overflow": beyond}
 
     def _target(self, styles: Sequence[Style], region: Tensor | None) -> _Target:
         share = sum(style.share for style in styles)

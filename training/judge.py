@@ -29,7 +29,7 @@ TILES = 4
 WORST_TILE = 4.0
 """A tile's relative style error counts as this at most."""
 MILESTONES = (25, 50, 100, 200, 400)
-WEIGHTS = Weights(style=4.0, content=2.0, variation=0.0)
+WEIGHTS = Weights(style=4.0, content=2.0, variation=0.0, overflow=0.0)
 METHOD = "L-BFGS from the photo, 4 style + 2 content"
 """What results of Gatys' method are kept under: to be changed with `WEIGHTS` and whatever else changes them."""
 

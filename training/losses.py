@@ -74,6 +74,11 @@ def total_variation(pictures: Tensor) -> Tensor:
     return down + across
 
 
+def overflow(pictures: Tensor) -> Tensor:
+    """Return the mean squared distance from [0, 1] of the values of pictures (N, 3, H, W): what a file cannot hold."""
+    return (pictures - pictures.clamp(0, 1)).square().mean()
+
+
 def temporal_error(
     net: Callable[[Tensor, Tensor], Tensor],
     photos: Tensor,

@@ -1,7 +1,8 @@
 """Gatys' method with torch, torchvision and safetensors alone, none of this project's code: what ours is held against.
 
 `python tests/training/plain_gatys.py VGG SIDE ITERATIONS CONTENT STYLE [CONTENT STYLE ...]` optimizes each pair by this
-and by `training.gatys`, from the photo and from two starts next to it, and prints both objectives.
+and by `training.gatys`, from the photo and from two starts next to it, and prints the plain objective of both: of the
+picture as a file can hold it, in [0, 1], and as the method left it.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ def objective(net: torch.nn.Sequential, content: Tensor, style: Tensor) -> Calla
     return total
 
 
-def optimize(total: Callable[[Tensor], Tensor], start: Tensor, iterations: int) -> float:
-    """Return the objective after so many iterations of torch's L-BFGS in one call."""
+def optimize(total: Callable[[Tensor], Tensor], start: Tensor, iterations: int) -> Tensor:
+    """Return the picture after so many iterations of torch's L-BFGS in one call."""
     picture = start.clone(memory_format=torch.contiguous_format).requires_grad_()
     steps = torch.optim.LBFGS([picture], max_iter=iterations, max_eval=25 * iterations, line_search_fn="strong_wolfe")
 
@@ -86,7 +87,7 @@ def optimize(total: Callable[[Tensor], Tensor], start: Tensor, iterations: int) 
         return loss
 
     steps.step(closure)
-    return float(total(picture).detach())
+    return picture.detach()
 
 
 def _ends(picture: Tensor) -> list[tuple[int, int]]:
@@ -112,11 +113,16 @@ def main() -> None:
         for number in range(3):
             noise = 1e-3 * torch.randn(content.shape, generator=torch.Generator().manual_seed(number)) * (number > 0)
             *_, last = ours(vgg, content, [Style(style)], content + noise, Weights(), iterations)
-            results.append((last.loss, optimize(total, content + noise, iterations)))
+            picture = optimize(total, content + noise, iterations)
+            with torch.no_grad():
+                kept = [float(total(each.clamp(0, 1))) for each in (last.picture, picture)]
+                results.append((*kept, last.loss, float(total(picture))))
             pair = f"{Path(content_path).stem} x {Path(style_path).stem}"
-            print(f"{pair}: ours {results[-1][0]:.4f} plain {results[-1][1]:.4f}", flush=True)
+            print(
+                "{}: in [0, 1] ours {:.4f}, plain {:.4f}; as left {:.4f}, {:.4f}".format(pair, *results[-1]), flush=True
+            )
         middle = [statistics.median(column) for column in zip(*results, strict=True)]
-        print(f"  median of 3 starts: ours {middle[0]:.4f}, plain {middle[1]:.4f}", flush=True)
+        print("  medians: in [0, 1] ours {:.4f}, plain {:.4f}; as left {:.4f}, {:.4f}".format(*middle), flush=True)
 
 
 if __name__ == "__main__":

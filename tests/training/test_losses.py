@@ -2,7 +2,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
+from training.losses import content_error, gram_matrix, overflow, style_error, temporal_error, total_variation
 
 RNG = torch.Generator().manual_seed(4)
 
@@ -58,6 +58,11 @@ def test_a_louder_filter_counts_more_in_the_second_half_of_the_style():
     assert first > 1.5 * second
 
 
+def test_overflow_by_hand():
+    assert overflow(torch.tensor([0.0, 0.5, 1.0])) == 0
+    torch.testing.assert_close(overflow(torch.tensor([-0.2, 0.5, 1.4, 1.0])), torch.tensor((0.04 + 0.16) / 4))
+
+
 def test_total_variation_by_hand():
     checks = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).expand(1, 3, 2, 2)
     torch.testing.assert_close(total_variation(checks), torch.tensor(2.0))
@@ -70,6 +75,7 @@ def test_gradients_equal_numeric_ones():
     assert gradcheck(lambda x: style_error({"relu1_1": x, "relu5_1": x}, grams, plain(3)), f)
     assert gradcheck(lambda x: content_error(x, target), f)
     assert gradcheck(total_variation, features(1, 3, 4, 5))
+    assert gradcheck(lambda pictures: overflow(2 * pictures - 0.5), features(1, 3, 4, 5))
 
 
 def test_temporal_error_is_small_for_what_moves_along_and_large_for_what_stays():

@@ -49,6 +49,18 @@ def test_the_loss_never_rises_and_is_that_of_the_picture(vgg: VGG19):
     assert float(objective(reports[-1].picture)[0]) <= 1.1 * losses[-1]  # the picture is clamped to [0, 1]
 
 
+def test_little_is_lost_when_the_picture_is_saved(vgg: VGG19):
+    """A style in black and white tempts beyond both."""
+    styles = [Style((STYLE > 0.5).float())]
+
+    def lost(weights: Weights) -> float:
+        *_, last = optimize(vgg, CONTENT, styles, CONTENT, weights, 25)
+        return float(Objective(vgg, CONTENT, styles, weights)(last.picture)[0]) / last.loss - 1
+
+    assert lost(Weights()) < 0.02
+    assert lost(Weights(overflow=0.0)) > 0.05  # else this shows nothing
+
+
 def test_lbfgs_is_no_worse_than_a_plain_one_on_the_same_objective(vgg: VGG19):
     objective = Objective(vgg, CONTENT, [Style(STYLE)], Weights())
     plain = CONTENT.clone().requires_grad_()
