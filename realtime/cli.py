@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from realtime.bench import measure_stages
+from realtime.bench import StyleTimes, measure_stages
 from realtime.cameras import list_cameras
 from realtime.command import run_command, stop_on_signals
 from realtime.config import Address, CamConfig, parse_address, parse_size
@@ -37,7 +37,7 @@ from realtime.styles import styles_folder as own_styles_folder
 Opened = TypeVar("Opened")
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 SizeOption = Annotated[str, typer.Option(help="Asked of the camera; larger frames are scaled down to fit.")]
-ProviderOption = Annotated[str, typer.Option(help="What computes: auto, cpu, cuda, tensorrt, coreml, dml, openvino.")]
+COMPUTES = "What computes: auto, cpu, cuda, tensorrt, coreml, dml, openvino."
 
 
 @app.callback(invoke_without_command=True)
@@ -70,7 +70,7 @@ def run(
     styles_folder: Annotated[
         Path | None, typer.Option(help="Styles that come and go while it runs; else those in your own folder.")
     ] = None,
-    provider: ProviderOption = CamConfig.provider,
+    provider: Annotated[str, typer.Option(help=COMPUTES)] = CamConfig.provider,
     reset: Annotated[bool, typer.Option("--reset", help="Forget the settings of the last run.")] = False,
 ) -> None:
     """Paint a live camera, with the settings of the last run where no others are given."""
@@ -194,24 +194,28 @@ def bench(
     size: SizeOption = "640x480",
     source: Annotated[str, typer.Option(help="What to paint: demo, a video, a camera, a URL.")] = "demo",
     rounds: Annotated[int, typer.Option(min=1, help="Frames to time.")] = 100,
-    provider: ProviderOption = CamConfig.provider,
+    providers: Annotated[
+        list[str], typer.Option("--provider", help=f"{COMPUTES} Repeated: each of them, in turn, on every style.")
+    ] = [CamConfig.provider],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, times in ms.")] = False,
 ) -> None:
     """Time each stage on this machine: median and 95th percentile, in ms a frame."""
     size_wh, stop = parse_size(size), stop_on_signals()
-    results = []
+    results: list[StyleTimes] = []
     for path in shipped_styles() if every else [find_style(style)]:
-        times = measure_stages(
-            start_engine(path, size_wh, provider, _say),
-            lambda: open_source(source, size_wh, watched=False, stop=stop, say=_say),
-            rounds,
-            stop,
-        )
-        if times is None:
-            return
-        results.append(times)
-        if not as_json:
-            typer.echo(times.table())
+        done = set()
+        for engine in (start_engine(path, size_wh, provider, _say) for provider in providers):
+            if engine.provider in done:  # the CPU stands in for those that do not start
+                continue
+            done.add(engine.provider)
+            times = measure_stages(
+                engine, lambda: open_source(source, size_wh, watched=False, stop=stop, say=_say), rounds, stop
+            )
+            if times is None:
+                return
+            results.append(times)
+            if not as_json:
+                typer.echo(times.table())
     if as_json:
         typer.echo(json.dumps([asdict(times) for times in results], indent=2))
 

@@ -410,6 +410,15 @@ def test_bench_as_json_is_json_alone_and_has_every_style(run: Run, clip: Path):
         assert stages["loop"]["median_ms"] > 0 < stages["inference"]["median_ms"]
 
 
+def test_bench_takes_providers_in_turn_and_none_twice(run: Run):
+    providers = [part for name in ("auto", "cuda", "cpu") for part in ("--provider", name)]
+    timed = run("nst-cam", "bench", "--json", "--size", "160x120", "--rounds", 2, *providers)
+    assert timed.returncode == 0, timed.stderr
+    found = [result["provider"] for result in json.loads(timed.stdout)]
+    assert "cpu" in found and len(found) == len(set(found))
+    assert ("cuda" in found) != ("--provider cuda" in timed.stderr)
+
+
 def test_bench_needs_a_source_with_some_frames(run: Run, style_picture: Path):
     assert_one_line(run("nst-cam", "bench", "--source", style_picture), 2, "too few frames", "demo")
 
