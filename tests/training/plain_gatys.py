@@ -1,13 +1,14 @@
 """Gatys' method with torch, torchvision and safetensors alone, none of this project's code: what ours is held against.
 
-`python tests/training/plain_gatys.py VGG SIDE ITERATIONS CONTENT STYLE [CONTENT STYLE ...]` optimizes each pair by this
-and by `training.gatys`, from the photo and from two starts next to it, and prints the plain objective of both: of the
-picture as a file can hold it, in [0, 1], and as the method left it.
+`python tests/training/plain_gatys.py VGG SIDE ITERATIONS STARTS CONTENT STYLE [CONTENT STYLE ...]` optimizes each pair
+by this and by `training.gatys`, from the photo and from STARTS - 1 others next to it, and prints both objectives. Where
+the paths part, by rounding, one or the other gets lower: the mean over many starts tells whether it is more than that.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 import sys
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def features(weights: Path, means: Path) -> torch.nn.Sequential:
 
 
 def objective(net: torch.nn.Sequential, content: Tensor, style: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return 12 style + content + 10 variation, as a function of the picture."""
+    """Return 12 style + content + 10 variation + 300 overflow, as a function of the picture."""
     mean, std = (torch.tensor(v)[None, :, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
     def see(picture: Tensor) -> list[Tensor]:
@@ -70,13 +71,14 @@ def objective(net: torch.nn.Sequential, content: Tensor, style: Tensor) -> Calla
         style_terms = [((gram(seen[at]) - g) ** 2).sum() / (g**2).sum() for at, g in targets.items()]
         content_term = ((seen[CONTENT_AT] - of_content) ** 2).sum() / (of_content**2).sum()
         variation = sum(F.mse_loss(picture.narrow(d, 1, n), picture.narrow(d, 0, n)) for d, n in _ends(picture))
-        return 12 * sum(style_terms) / len(style_terms) + content_term + 10 * variation
+        overflow = (F.relu(-picture) ** 2 + F.relu(picture - 1) ** 2).mean()
+        return 12 * sum(style_terms) / len(style_terms) + content_term + 10 * variation + 300 * overflow
 
     return total
 
 
-def optimize(total: Callable[[Tensor], Tensor], start: Tensor, iterations: int) -> Tensor:
-    """Return the picture after so many iterations of torch's L-BFGS in one call."""
+def optimize(total: Callable[[Tensor], Tensor], start: Tensor, iterations: int) -> float:
+    """Return the objective after so many iterations of torch's L-BFGS in one call."""
     picture = start.clone(memory_format=torch.contiguous_format).requires_grad_()
     steps = torch.optim.LBFGS([picture], max_iter=iterations, max_eval=25 * iterations, line_search_fn="strong_wolfe")
 
@@ -87,7 +89,7 @@ def optimize(total: Callable[[Tensor], Tensor], start: Tensor, iterations: int) 
         return loss
 
     steps.step(closure)
-    return picture.detach()
+    return float(total(picture).detach())
 
 
 def _ends(picture: Tensor) -> list[tuple[int, int]]:
@@ -102,27 +104,30 @@ def main() -> None:
     from training.scales import SHIPPED, shipped_means
     from training.vgg import load_vgg19
 
-    weights, side, iterations = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    weights, side, iterations, starts = Path(sys.argv[1]), *map(int, sys.argv[2:5])
     net = features(weights, SHIPPED)
     vgg = load_vgg19(weights)
     vgg.normalize(shipped_means(vgg.sha256))
-    for content_path, style_path in zip(sys.argv[4::2], sys.argv[5::2], strict=True):
+    every = []
+    for content_path, style_path in zip(sys.argv[5::2], sys.argv[6::2], strict=True):
         content, style = (load_picture(Path(path), side) for path in (content_path, style_path))
         total = objective(net, content, style)
-        results = []
-        for number in range(3):
+        higher = []
+        for number in range(starts):
             noise = 1e-3 * torch.randn(content.shape, generator=torch.Generator().manual_seed(number)) * (number > 0)
             *_, last = ours(vgg, content, [Style(style)], content + noise, Weights(), iterations)
-            picture = optimize(total, content + noise, iterations)
-            with torch.no_grad():
-                kept = [float(total(each.clamp(0, 1))) for each in (last.picture, picture)]
-                results.append((*kept, last.loss, float(total(picture))))
+            plain = optimize(total, content + noise, iterations)
+            higher.append(100 * math.log(last.loss / plain))
             pair = f"{Path(content_path).stem} x {Path(style_path).stem}"
-            print(
-                "{}: in [0, 1] ours {:.4f}, plain {:.4f}; as left {:.4f}, {:.4f}".format(pair, *results[-1]), flush=True
-            )
-        middle = [statistics.median(column) for column in zip(*results, strict=True)]
-        print("  medians: in [0, 1] ours {:.4f}, plain {:.4f}; as left {:.4f}, {:.4f}".format(*middle), flush=True)
+            print(f"{pair}: ours {last.loss:.4f} plain {plain:.4f}", flush=True)
+        _tell("  ours is higher by", higher)
+        every += higher
+    _tell("all pairs: ours is higher by", every)
+
+
+def _tell(what: str, percents: list[float]) -> None:
+    error = statistics.stdev(percents) / len(percents) ** 0.5
+    print(f"{what} {statistics.fmean(percents):+.2f}% (standard error {error:.2f})", flush=True)
 
 
 if __name__ == "__main__":
