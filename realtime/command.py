@@ -5,11 +5,29 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
 from realtime.errors import NstError
+
+
+def nst_cam() -> None:
+    """Run `nst-cam`."""
+    with interruptible():
+        from realtime.cli import main
+
+        main()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process without a traceback, also while it loads what it needs."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def run_command(app: Callable[[], object]) -> NoReturn:

@@ -134,7 +134,7 @@ def _virtual_camera(advice: list[str]) -> Iterator[str]:
     except ConfigError as error:
         fault, _, remedy = str(error).removeprefix("--virtual-camera").partition(". ")
         yield _row("virtual cam", f"no: {fault.removeprefix(' auto').removeprefix(': ')}")
-        advice.append(f"To be a camera in calls: {remedy}")
+        advice.append(f"To be a camera in calls: {remedy.removeprefix('Install it: ')}")
     else:
         yield _row("virtual cam", "yes: nst-cam --virtual-camera auto")
 

@@ -55,7 +55,7 @@ class Hotkey:
 HOTKEYS = (
     Hotkey(("n", "ArrowRight"), "n, right", Action.NEXT_STYLE, "next style"),
     Hotkey(("p", "ArrowLeft"), "p, left", Action.PREVIOUS_STYLE, "previous style"),
-    Hotkey(tuple("123456789"), "1-9", Action.CHOOSE_STYLE, "style by number"),
+    Hotkey(tuple("1234567890"), "1-9, 0", Action.CHOOSE_STYLE, "style by number, 0 for the tenth"),
     Hotkey(("b",), "b", Action.BLEND, "mix with the next style, half and half, on or off"),
     Hotkey(("a",), "a", Action.CYCLE, "next style by itself every 30 seconds, on or off"),
     Hotkey(("+", "="), "+, =", Action.STRONGER, "more painting, in steps of 10%"),
@@ -70,11 +70,11 @@ HOTKEYS = (
     Hotkey(("f",), "f", Action.FULL_SCREEN, "full screen, on or off"),
     Hotkey(("d",), "d", Action.HUD, "show or hide the figures"),
     Hotkey(("h", "?"), "h", Action.HELP, "this help"),
-    Hotkey(("q", "Escape"), "q, Esc", Action.QUIT, "quit; Esc leaves full screen first"),
+    Hotkey(("q", "Escape"), "q, Esc", Action.QUIT, "quit; Esc leaves full screen first, and the page stays"),
 )
 
 _COMMANDS = {
-    key: Command(row.action, int(key) if row.action is Action.CHOOSE_STYLE else 0)
+    key: Command(row.action, (int(key) or 10) if row.action is Action.CHOOSE_STYLE else 0)
     for row in HOTKEYS
     for key in row.keys
 }

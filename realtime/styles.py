@@ -43,11 +43,11 @@ def find_style(style: str, folder: Path | None = None) -> Path:
             return path
     known = {p.stem: p for p in [*shipped_styles(), *(folder or styles_folder()).glob("*.onnx")]}
     name = path.name.removesuffix(".onnx")
-    if name in known and path.parent == Path("."):
-        return known[name]
+    if path.parent == Path(".") and (found := known.get(name) or known.get(name.lower())):
+        return found
     near = difflib.get_close_matches(name.lower(), known, cutoff=0.5)
     rest = [n for n in known if n not in near]
-    message = f"{style}: no such style."
+    message = f"{style}: no such style{' or file' if path.suffix == '.onnx' else ''}."
     if near:
         message += f" Did you mean {' or '.join(near)}?"
     if rest:

@@ -71,11 +71,13 @@ class FeatureCache:
         return features.float()
 
 
-def clear_cache() -> None:
-    """Remove everything that is kept. Raises ConfigError."""
+def clear_cache() -> int:
+    """Remove everything that is kept; return how many bytes that were. Raises ConfigError."""
     try:
+        size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
         if FOLDER.exists():
             shutil.rmtree(FOLDER)
+        return size
     except OSError as error:
         raise ConfigError(f"{FOLDER}: cannot be removed ({error.strerror}).") from error
 

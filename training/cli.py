@@ -30,7 +30,7 @@ LOG_LINE_S = 60.0
 
 def _clear_cache(wanted: bool) -> None:
     if wanted:
-        clear_cache()
+        typer.echo(f"Removed {clear_cache() / 1e6:.0f} MB.")
         raise typer.Exit
 
 
@@ -49,13 +49,18 @@ def train(
     limit: Annotated[int | None, typer.Option(help="Use a random subset of this many photos.")] = None,
     strength: Annotated[float, typer.Option(help="Higher: more painting, less photo.")] = TrainConfig.strength,
     stroke_size: Annotated[float, typer.Option(help="Higher: larger strokes.")] = TrainConfig.stroke_size,
+    crop: Annotated[
+        int, typer.Option(help="Pixels a side of what is learned from; 256, with --batch 1, for large shapes.")
+    ] = TrainConfig.crop,
     batch: Annotated[
         int, typer.Option(help="Crops a step, of all processes of torchrun together.")
     ] = TrainConfig.batch,
     cache: Annotated[
         float, typer.Option(help="GB kept of the photos' features, for other styles.")
     ] = TrainConfig.cache_gb,
-    clear_cache: Annotated[bool, typer.Option("--clear-cache", callback=_clear_cache, is_eager=True)] = False,
+    clear_cache: Annotated[
+        bool, typer.Option("--clear-cache", callback=_clear_cache, is_eager=True, help="Remove what is kept, and end.")
+    ] = False,
     title: Annotated[str | None, typer.Option(help="Title of the picture.")] = None,
     artist: Annotated[str, typer.Option(help="Artist of the picture.")] = "",
     log_dir: Annotated[Path | None, typer.Option(help="Folder for a log that TensorBoard shows.")] = None,
@@ -74,16 +79,19 @@ def train(
         artist=artist,
         strength=strength,
         stroke_size=stroke_size,
+        crop=crop,
         batch=batch,
         cache_gb=cache,
     )
     stop = stop_on_signals()
+    typer.echo("Loading ...", err=True)
     trainer = Trainer(config, resume)
     if not trainer.processes.leads:
         trainer.run(lambda _: None, stop)
         trainer.processes.end()
         return
-    typer.echo(f"{len(trainer.photos)} photos, {trainer.device}, preview in {trainer.preview}")
+    begun = f"from {trainer.started_from}" if not trainer.step else f"going on after step {trainer.step}"
+    typer.echo(f"{len(trainer.photos)} photos, {trainer.device}, {begun}, preview in {trainer.preview}")
     told = trainer.warnings()
     for warning in told:
         typer.echo(f"warning: {warning}", err=True)

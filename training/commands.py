@@ -5,20 +5,25 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from realtime.command import interruptible
+
 
 def nst_train() -> None:
     """Run `nst-train`."""
-    _cli().main()
+    with interruptible():
+        _cli().main()
 
 
 def nst_still() -> None:
     """Run `nst-still`."""
-    _cli().main_still()
+    with interruptible():
+        _cli().main_still()
 
 
 def nst_eval() -> None:
     """Run `nst-eval`."""
-    _cli().main_eval()
+    with interruptible():
+        _cli().main_eval()
 
 
 def _cli() -> ModuleType:

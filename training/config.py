@@ -48,9 +48,9 @@ class TrainConfig:
     """Peak learning rate."""
     cache_gb: float = 4.0
     """Size limit of the cache of content features, in 10^9 bytes; 0 does without."""
-    crop: int = 256
-    """Side of the training crops in pixels."""
-    batch: int = 1
+    crop: int = 144
+    """Side of the training crops in pixels, a multiple of 16."""
+    batch: int = 2
     """Crops a step, of all processes together."""
     seed: int = 0
     """Seeds everything random."""
@@ -70,6 +70,8 @@ class TrainConfig:
             raise ConfigError(f"--cache {self.cache_gb:g}: must be at least 0.")
         if not 0.25 <= self.stroke_size <= 4:
             raise ConfigError(f"--stroke-size {self.stroke_size:g}: must be from 0.25 to 4.")
+        if self.crop not in range(64, 513, 16):
+            raise ConfigError(f"--crop {self.crop}: must be a multiple of 16 from 64 to 512.")
         if self.batch < 1:
             raise ConfigError(f"--batch {self.batch}: must be at least 1.")
         if self.output.suffix != ".onnx":

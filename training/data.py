@@ -25,8 +25,9 @@ from realtime.errors import ConfigError, NstError
 from training import footage
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-SCALES = (1.05, 1.9)
-"""A crop's photo is first resized so that its short side is this many times the crop's side, at random between."""
+NEAREST, FARTHEST_PX = 1.1, 280
+"""A crop's photo is first resized so that its short side is between the first, times the crop's side, and the second
+more than that side, at random: what is painted later is a few hundred pixels high too."""
 ATTEMPTS = 50
 PREVIEW_LIMIT = 1024
 READERS = 2
@@ -172,7 +173,7 @@ class RandomCrops:
                     yield torch.stack([crop.result() for crop in ahead.popleft()])
 
     def _crop(self, photo: Path, rng: random.Random) -> Tensor:
-        short = round(self.side * rng.uniform(*SCALES))
+        short = round(rng.uniform(NEAREST * self.side, self.side + FARTHEST_PX))
         image = _open(photo, draft=short)
         width, height = image.size
         if max(width, height) > 20 * min(width, height):

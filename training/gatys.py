@@ -139,6 +139,8 @@ def paint_still(config: StillConfig, report: Callable[[StillReport], None], stop
     Raises:
         ConfigError: A picture, folder or weights file cannot be used, or the output cannot be written.
     """
+    if config.output.exists():
+        raise ConfigError(f"{config.output}: exists. Give another name to -o, or remove it.")
     content = _load(config.content, config.size)
     style_size = max(64, round(config.size * config.style_scale))
     pictures = [_load(path, style_size) for path in config.styles]

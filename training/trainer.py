@@ -43,7 +43,7 @@ EDGE = 16
 the border, since lines please the style term."""
 CANVAS_PX = 4096.0
 """How far a crop may lie from the origin of the canvas: so far that each sees another part of it."""
-TRIAL_CROPS = 2
+TRIAL_CROPS = 4
 """By which the shipped style that fits best is chosen."""
 PREVIEW_PHOTOS = 4
 PREVIEW_SIDE = 256
@@ -61,6 +61,8 @@ NOT_BINDING = frozenset({"cache_gb", "content", "output", "minutes", "steps", "s
 STYLE_SIZE = 512
 """Long side in pixels at which the style image is looked at for a stroke size of 1."""
 SMALLEST_STYLE = 64
+FEW = 100
+"""Photos below which a style is likely to fail on others."""
 FLAT = 0.02
 """Mean difference of neighbouring pixels, in [0, 1], below which a style image has hardly any strokes."""
 FLICKERS = 0.08
@@ -209,6 +211,8 @@ class Trainer:
     def warnings(self) -> list[str]:
         """Return what the user should know about the style, a line each."""
         config, found = self.config, []
+        if len(self.photos) < FEW:
+            found.append(f"{config.content}: {len(self.photos)} photos teach the net little of the world; add more.")
         if self.contrast < FLAT:
             found.append(f"{config.style_image}: nearly flat; a picture with more strokes gives a better style.")
         if self.recent and self.recent["content"] > TOO_MUCH_LOST * CONTENT_ERROR * config.strength:

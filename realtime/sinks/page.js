@@ -111,7 +111,7 @@ function newCard(style) {
   button.className = "card"
   name.className = "name"
   name.append(document.createElement("span"))
-  if (style < 10) name.append(Object.assign(document.createElement("kbd"), { textContent: style }))
+  if (style <= 10) name.append(Object.assign(document.createElement("kbd"), { textContent: style % 10 }))
   button.append(newThumbnail(0), name)
   button.onclick = () => send({ style })
   item.append(button)
@@ -204,7 +204,7 @@ $("help-button").addEventListener("click", () => press("h"))
 addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return
   const { key, target } = event
-  if (help.open && key === "Escape") return
+  if (key === "Escape") return // closes the help and full screen by itself, and must not end the app for all viewers
   if (target === slider && /^(Arrow|Page|Home|End)/.test(key)) return
   if (target.closest("button, a") && (key === " " || key === "Enter")) return
   if (event.repeat && !"+=-".includes(key)) return
