@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -15,19 +14,16 @@ from realtime.errors import NstError
 
 def nst_cam() -> None:
     """Run `nst-cam`."""
-    with interruptible():
-        from realtime.cli import main
+    let_interrupts_end()
+    from realtime.cli import main
 
-        main()
+    main()
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the process without a traceback, also while it loads what it needs."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(130)
+def let_interrupts_end() -> None:
+    """Let Ctrl-C end the process at once, without a traceback, until `stop_on_signals`: while it loads, for one."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_command(app: Callable[[], object]) -> NoReturn:

@@ -298,7 +298,8 @@ def test_broken_styles(run: Run, tmp_path: Path, kind: str, words: list[str]):
     [
         (["--style", "wvae"], ["wvae: no such style", "Did you mean wave?"]),
         (["--style", "qqq"], ["qqq: no such style", "There are: ", "wave"]),
-        (["--style", "nowhere/wave.onnx"], ["nowhere/wave.onnx: no such style", "wave"]),
+        (["--style", "nowhere/wave.onnx"], ["nowhere/wave.onnx: no such style or file", "wave"]),
+        (["--size", "100000x100000"], ["--size 100000x100000", "from 64 to 4096"]),
         (["--source", "nowhere.mp4"], ["nowhere.mp4: no such file"]),
         (["--source", "77"], ["--source 77: no such camera", "amera"]),
         (["--source", "brio"], ["--source brio: no such file, and no such camera", "amera"]),
@@ -417,6 +418,19 @@ def test_bench_takes_providers_in_turn_and_none_twice(run: Run):
     found = [result["provider"] for result in json.loads(timed.stdout)]
     assert "cpu" in found and len(found) == len(set(found))
     assert ("cuda" in found) != ("--provider cuda" in timed.stderr)
+
+
+@pytest.mark.parametrize(
+    "command", [["nst-cam", "--headless"], ["nst-train", "x.jpg", "--content", ".", "-o", "x.onnx"]]
+)
+@pytest.mark.parametrize("after_s", [0.2, 0.4, 1.0])
+def test_ctrl_c_while_a_command_loads_is_quiet(tmp_path: Path, command: list[str], after_s: float):
+    program = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
+    with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(after_s)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors and process.returncode in (0, 130, 2, -signal.SIGINT), errors
 
 
 def test_bench_needs_a_source_with_some_frames(run: Run, style_picture: Path):

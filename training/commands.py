@@ -5,28 +5,26 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from realtime.command import interruptible
+from realtime.command import let_interrupts_end
 
 
 def nst_train() -> None:
     """Run `nst-train`."""
-    with interruptible():
-        _cli().main()
+    _cli().main()
 
 
 def nst_still() -> None:
     """Run `nst-still`."""
-    with interruptible():
-        _cli().main_still()
+    _cli().main_still()
 
 
 def nst_eval() -> None:
     """Run `nst-eval`."""
-    with interruptible():
-        _cli().main_eval()
+    _cli().main_eval()
 
 
 def _cli() -> ModuleType:
+    let_interrupts_end()
     try:
         from training import cli
     except ModuleNotFoundError as error:

@@ -21,6 +21,7 @@ def test_keys_by_name_and_by_window_code_are_the_same_commands():
     assert command_for_code(ord("N")) == Command(Action.NEXT_STYLE)
     assert command_for_code(0x100000 + ord("q")) == Command(Action.QUIT)  # NumLock sets a high bit on X11
     assert command_for_key("7") == Command(Action.CHOOSE_STYLE, 7)
+    assert command_for_key("0") == Command(Action.CHOOSE_STYLE, 10)
 
 
 def test_other_keys_do_nothing():

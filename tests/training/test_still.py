@@ -238,6 +238,7 @@ def test_a_shipped_style_joins_the_sheet_of_its_painting(assets: Path):
     [
         (["nowhere.jpg", "{style}", "-o", "x.png"], ["nowhere.jpg", "no such file"]),
         (["{content}", "text.png", "-o", "x.png"], ["text.png", "not a picture"]),
+        (["{content}", "{style}", "-o", "tiny.png"], ["tiny.png: exists"]),
         (["{content}", "tiny.png", "-o", "x.png"], ["tiny.png", "8x8"]),
         (["{content}", "{style}", "-o", "x.jpg"], ["x.jpg", ".png"]),
         (["{content}", "{style}", "-o", "/proc/x/x.png"], ["/proc/x/x.png", "cannot be written"]),

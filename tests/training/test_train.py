@@ -240,7 +240,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         assert process.stdout and process.stderr
-        process.stdout.readline()  # printed once everything is loaded
+        assert "from none" in process.stdout.readline()  # printed once everything is loaded
         time.sleep(3)
         process.send_signal(signal.SIGINT)
         errors = process.stderr.read()
@@ -274,6 +274,7 @@ def test_an_interrupted_run_says_how_to_go_on(
         ({"--stroke-size": "9"}, ["--stroke-size 9"]),
         ({"--strength": "-1"}, ["--strength -1"]),
         ({"--batch": "0"}, ["--batch 0"]),
+        ({"--crop": "100"}, ["--crop 100", "multiple of 16"]),
         ({"--log-dir": "text.png"}, ["--log-dir text.png"]),
         ({"--resume": ""}, ["checkpoint"]),
     ],
@@ -360,6 +361,7 @@ def test_a_flat_picture_and_photos_that_are_lost_are_warned_of(
     done = nst_train(tmp_path / "flat.png", *options, "--from", "none")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("flat.png: nearly flat") == 1 and done.stderr.count("hard to make out") == 1
+    assert done.stderr.count("8 photos teach the net little") == 1
 
 
 def test_tensorboard_shows_the_terms(
