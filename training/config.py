@@ -27,7 +27,7 @@ class TrainConfig:
     steps: int | None = None
     """Length of the training in steps; exactly one of `minutes` and `steps`."""
     start: str = "fitting"
-    """The path of an exported style to start from; `fitting`: the shipped one that fits best; `none`."""
+    """The path or name of an exported style to start from; `fitting`: the shipped one that fits best; `none`."""
     vgg_weights: Path | None = None
     """VGG-19 weights in torchvision's layout; torchvision's own otherwise."""
     limit: int | None = None

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from realtime.contract import StyleMetadata
 from realtime.errors import ConfigError, NstError, StyleError
-from realtime.styles import shipped_styles
+from realtime.styles import find_style, shipped_styles
 from training.cache import FeatureCache
 from training.config import TrainConfig
 from training.data import RandomCrops, check_writable, list_content, load_picture, load_resized, readable, save_picture
@@ -310,8 +310,8 @@ class Trainer:
                 return "none", TransformNet()
             case "fitting":
                 return self._fitting_start()
-            case path:
-                return Path(path).stem, load_net(Path(path))
+            case style:
+                return Path(style).stem, load_net(find_style(style))
 
     def _fitting_start(self) -> tuple[str, TransformNet]:
         """Return the shipped style whose paintings are nearest to the new style; a new net if none can be used."""
