@@ -421,12 +421,15 @@ def test_bench_takes_providers_in_turn_and_none_twice(run: Run):
 
 
 @pytest.mark.parametrize(
-    "command", [["nst-cam", "--headless"], ["nst-train", "x.jpg", "--content", ".", "-o", "x.onnx"]]
+    "command", [["nst-cam", "--headless", "--frames", "30"], ["nst-train", "x.jpg", "--content", ".", "-o", "x.onnx"]]
 )
 @pytest.mark.parametrize("after_s", [0.2, 0.4, 1.0])
 def test_ctrl_c_while_a_command_loads_is_quiet(tmp_path: Path, command: list[str], after_s: float):
     program = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
-    with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Background jobs of a shell inherit that SIGINT is ignored.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(program, cwd=tmp_path, preexec_fn=heard, **pipes) as process:  # type: ignore[call-overload]
         time.sleep(after_s)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
