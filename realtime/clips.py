@@ -89,7 +89,7 @@ class Capture:
 def _length_of_pictures(path: str, fps: float) -> int:
     """Return how many pictures a video file announces, 0 if unknown. OpenCV goes by the sound if that is longer."""
     try:
-        with av.open(path) as file:
+        with av.open(str(Path(path).absolute())) as file:
             track = file.streams.video[0]
             if track.frames:
                 return track.frames

@@ -101,7 +101,7 @@ def _is_stream(address: str) -> bool:
 
 def parse_size(text: str) -> Size:
     """Return (width, height), each from 64 to 4096, from `640x480`. Raises ConfigError."""
-    match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
+    match = re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", text.strip())
     if not match:
         raise ConfigError(f"--size {text}: write it like 640x480.")
     width, height = int(match[1]), int(match[2])

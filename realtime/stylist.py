@@ -66,25 +66,25 @@ class _Loader:
     """Runs loads one after the other in one thread: with a new one for each, malloc would keep memory for them all."""
 
     def __init__(self) -> None:
-        self._work_to_do: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="styles", daemon=True)
         self._thread.start()
 
     def start(self, load: _Load) -> None:
-        self._work_to_do.put(load.run)
+        self._jobs.put(load.run)
 
     def tidy(self) -> None:
         """Give back the memory of engines that are gone."""
-        self._work_to_do.put(release_freed)
+        self._jobs.put(release_freed)
 
     def close(self) -> None:
-        self._work_to_do.put(None)
+        self._jobs.put(None)
         self._thread.join(CLOSE_LIMIT_S)
 
     def _work(self) -> None:
-        while work := self._work_to_do.get():
-            work()
-            del work  # else the engine of a load would stay until the next one comes
+        while job := self._jobs.get():
+            job()
+            del job  # else the engine of a load would stay until the next one comes
 
 
 class Stylist:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from realtime.contract import StyleMetadata
-from realtime.styles import markdown_table, summary
+from realtime.styles import find_style, markdown_table, summary
 
 PLAIN = StyleMetadata("plain", "Plain", "", "ab" * 32, 8, {})
 CERTIFICATE = {
@@ -15,6 +15,10 @@ CERTIFICATE = {
     "size_kb": 601.2,
 }
 WAVE = StyleMetadata("wave", "The Great Wave", "Hokusai", "cd" * 32, 8, {}, CERTIFICATE)
+
+
+def test_a_style_is_found_in_any_case():
+    assert find_style("Wave") == find_style("wave") == find_style("WAVE.onnx")
 
 
 def test_a_style_is_summed_up_by_what_its_certificate_has():

@@ -84,6 +84,8 @@ def test_start_from_an_exported_style(style_picture: Path, photos: Path, random_
     first.export()
     second = Trainer(config(style_picture, photos, random_vgg, tmp_path / "b.onnx", start=str(tmp_path / "a.onnx")))
     torch.testing.assert_close(weights(second), weights(first), rtol=0, atol=0)
+    shipped = Trainer(config(style_picture, photos, random_vgg, tmp_path / "c.onnx", start="wave"))
+    assert shipped.started_from == "wave"
 
 
 def test_the_shipped_style_that_fits_best_is_the_start(
