@@ -24,6 +24,7 @@ from realtime.gallery import Gallery
 from realtime.governor import Governor
 from realtime.look import Look, Smoother
 from realtime.pipeline import Pipeline
+from realtime.providers import choose_provider
 from realtime.settings import Settings, forget_settings, load_settings, save_settings, settings_of
 from realtime.sinks.recorder import Recorder
 from realtime.sinks.stream import Stream
@@ -201,6 +202,8 @@ def bench(
 ) -> None:
     """Time each stage on this machine: median and 95th percentile, in ms a frame."""
     size_wh, stop = parse_size(size), stop_on_signals()
+    for provider in providers:
+        choose_provider(provider, lambda _: None)  # before minutes are spent on the others
     results: list[StyleTimes] = []
     for path in shipped_styles() if every else [find_style(style)]:
         done = set()

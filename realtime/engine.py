@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from realtime.config import Size
 from realtime.contract import INPUT, MIN_STRIDES, OUTPUT, REMEDY, StyleMetadata
+from realtime.device import PAINTED, PIXELS
 from realtime.errors import StyleError
 from realtime.frames import Pixels, Scratch
 from realtime.providers import PROVIDERS, choose_provider, open_session, running_provider
@@ -41,10 +42,12 @@ class Engine:
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             raise StyleError(f"{path}: not an ONNX file, or a damaged one. {REMEDY}") from error
         self.metadata = StyleMetadata.from_props(self._session.get_modelmeta().custom_metadata_map, path)
-        _check_signature(self._session, path)
         self.provider = running_provider(self._session)
+        self._packs_itself = self._session.get_inputs()[0].name == PIXELS
+        if not self._packs_itself:
+            _check_signature(self._session, path)
         self._scratch = Scratch()
-        trial = np.zeros((1, 3, 4 * self.metadata.stride, 6 * self.metadata.stride), np.float32)
+        trial = self.pack(np.zeros((4 * self.metadata.stride, 6 * self.metadata.stride, 3), np.uint8))
         try:
             painted = self.run(trial)
         except Exception as error:
@@ -59,13 +62,18 @@ class Engine:
         padded = self.run(self.pack(pixels))
         return self.unpack(padded)[:height, :width]
 
-    def pack(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Return (1, 3, H', W') float32 RGB in [0, 1], reflected below and right to whole strides; memory is reused."""
+    def pack(self, pixels: Pixels) -> NDArray[np.float32] | Pixels:
+        """Return (1, 3, H', W') float32 RGB in [0, 1], reflected below and right to whole strides; memory is reused.
+
+        On a device that packs: (1, H', W', 3) uint8 BGR.
+        """
         height, width = pixels.shape[:2]
         stride = self.metadata.stride
         below, right = (max(MIN_STRIDES * stride - side, -side % stride) for side in (height, width))
         if below or right:
             pixels = np.asarray(cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
+        if self._packs_itself:
+            return np.ascontiguousarray(pixels)[None]
         packed = self._scratch("packed", (1, 3, *pixels.shape[:2]), np.float32)
         planes = [self._scratch(colour, pixels.shape[:2]) for colour in ("blue", "green", "red")]
         cv2.split(pixels, planes)
@@ -73,13 +81,16 @@ class Engine:
             cv2.addWeighted(plane, 1 / 255, plane, 0, 0, dst=scaled, dtype=cv2.CV_32F)
         return packed
 
-    def run(self, packed: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the net's output for `pack`'s, of the same shape and range."""
-        output: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: packed})[0]
+    def run(self, packed: NDArray[np.float32] | Pixels) -> NDArray[np.float32] | Pixels:
+        """Return the net's output for `pack`'s, of the same type, shape and range."""
+        given, asked = (PIXELS, PAINTED) if self._packs_itself else (INPUT, OUTPUT)
+        output: NDArray[np.float32] | Pixels = self._session.run([asked], {given: packed})[0]
         return output
 
-    def unpack(self, output: NDArray[np.float32]) -> Pixels:
-        """Return (H, W, 3) uint8 BGR from (1, 3, H, W) float32 RGB in [0, 1]."""
+    def unpack(self, output: NDArray[np.float32] | Pixels) -> Pixels:
+        """Return (H, W, 3) uint8 BGR from what `run` returns."""
+        if self._packs_itself:
+            return np.asarray(output[0], np.uint8)
         planes = [self._scratch(colour, output.shape[2:]) for colour in ("blue", "green", "red")]
         for plane, values in zip(planes, output[0, ::-1], strict=True):
             cv2.convertScaleAbs(values, dst=plane, alpha=255)

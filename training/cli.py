@@ -19,6 +19,7 @@ from training.config import EvalConfig, StillConfig, TrainConfig
 from training.evaluate import evaluate
 from training.gatys import StillReport, paint_still
 from training.log import TrainingLog
+from training.parallel import helpers
 from training.sheet import draw_grid, draw_sheet, pairs
 from training.trainer import StepReport, Trainer
 
@@ -52,9 +53,7 @@ def train(
     crop: Annotated[
         int, typer.Option(help="Pixels a side of what is learned from; 256, with --batch 1, for large shapes.")
     ] = TrainConfig.crop,
-    batch: Annotated[
-        int, typer.Option(help="Crops a step, of all processes of torchrun together.")
-    ] = TrainConfig.batch,
+    batch: Annotated[int, typer.Option(help="Crops a step, of all processes together.")] = TrainConfig.batch,
     cache: Annotated[
         float, typer.Option(help="GB kept of the photos' features, for other styles.")
     ] = TrainConfig.cache_gb,
@@ -83,6 +82,11 @@ def train(
         batch=batch,
         cache_gb=cache,
     )
+    with helpers(config.batch):
+        _train(config, resume, log_dir)
+
+
+def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
     stop = stop_on_signals()
     typer.echo("Loading ...", err=True)
     trainer = Trainer(config, resume)
@@ -91,7 +95,8 @@ def train(
         trainer.processes.end()
         return
     begun = f"from {trainer.started_from}" if not trainer.step else f"going on after step {trainer.step}"
-    typer.echo(f"{len(trainer.photos)} photos, {trainer.device}, {begun}, preview in {trainer.preview}")
+    device = f"{trainer.device} x {trainer.processes.count}"
+    typer.echo(f"{len(trainer.photos)} photos, {device}, {begun}, preview in {trainer.preview}")
     told = trainer.warnings()
     for warning in told:
         typer.echo(f"warning: {warning}", err=True)
@@ -124,8 +129,10 @@ def train(
     for warning in trainer.warnings():
         if warning not in told:
             typer.echo(f"warning: {warning}", err=True)
-    size_kb = output.stat().st_size / 1000
-    typer.echo(f"{output}: {size_kb:.0f} KB after {trainer.step} steps; ONNX Runtime differs by {difference:.1e}")
+    size_kb = config.output.stat().st_size / 1000
+    typer.echo(
+        f"{config.output}: {size_kb:.0f} KB after {trainer.step} steps; ONNX Runtime differs by {difference:.1e}"
+    )
 
 
 still_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -1,4 +1,4 @@
-"""One training in several processes, started by torchrun: each takes its part of every batch.
+"""One training in several processes, its own helpers or started by torchrun: each takes its part of every batch.
 
 Source: Li et al. (2020), "PyTorch Distributed: Experiences on Accelerating Data Parallel Training".
 """
@@ -6,6 +6,9 @@ Source: Li et al. (2020), "PyTorch Distributed: Experiences on Accelerating Data
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,11 +17,63 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from realtime.errors import ConfigError
+from realtime.errors import ConfigError, NstError
+
+
+@contextmanager
+def helpers(batch: int) -> Iterator[None]:
+    """Let other processes with this command line take part, if the processor has threads for them; end them after.
+
+    Processes of one thread each train faster than one of as many threads. None is started on a GPU, under torchrun, or
+    on Windows, where this has not been tried.
+
+    Raises:
+        NstError: A helper ended early.
+    """
+    threads = torch.get_num_threads()
+    count = max(n for n in range(1, threads + 1) if batch % n == 0)
+    if count == 1 or "WORLD_SIZE" in os.environ or torch.cuda.is_available() or sys.platform == "win32":
+        yield
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+        "RANK": "0",
+        "WORLD_SIZE": str(count),
+        "OMP_NUM_THREADS": str(threads // count),
+    }
+    torch.set_num_threads(threads // count)
+    command = [sys.executable, "-m", "training", *sys.argv[1:]]
+    started = [
+        subprocess.Popen(
+            command,
+            env=os.environ | {"RANK": str(rank)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for rank in range(1, count)
+    ]
+    try:
+        yield
+    except RuntimeError as error:  # of a sum over processes
+        if all(helper.poll() is None for helper in started):
+            raise
+        raise NstError(
+            "A process of the training was ended. Give the command again, with --resume once two minutes were trained."
+        ) from error
+    finally:
+        for helper in started:
+            helper.kill()
+            helper.wait()
 
 
 class Processes:
-    """The processes that train together; a single one if torchrun did not start this."""
+    """The processes that train together; a single one if this has neither helpers nor torchrun."""
 
     def __init__(self) -> None:
         """Meet the others, if there are any: by NCCL on GPUs, by gloo else."""
@@ -49,7 +104,9 @@ class Processes:
         """Return the net as it is to be called in training: its gradients become the mean of all processes'."""
         if self.count == 1:
             return net
-        return DistributedDataParallel(net, broadcast_buffers=False)
+        shared = DistributedDataParallel(net)
+        shared.broadcast_buffers = False  # constants here; the argument of this name is deprecated since torch 2.14
+        return shared
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of all processes' values, the same everywhere."""

@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from realtime import providers
 from realtime.config import parse_size
 from realtime.engine import Engine, fit
-from realtime.errors import ConfigError
+from realtime.errors import ConfigError, StyleError
+from realtime.providers import PROVIDERS, Provider
 from realtime.styles import shipped_styles
 
 WAVE = next(path for path in shipped_styles() if path.stem == "wave")
@@ -51,6 +55,34 @@ def test_stylizing_changes_the_picture_and_leaves_its_input_alone(engine: Engine
     painted = engine.stylize(pixels)
     np.testing.assert_array_equal(pixels, before)
     assert np.abs(painted.astype(int) - pixels).mean() > 10
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A provider that packs, which really is the CPU."""
+    packing = Provider(PROVIDERS["cpu"].full_name, "onnxruntime", ("linux",), packs=True)
+    monkeypatch.setattr(providers, "PROVIDERS", PROVIDERS | {"openvino": packing})
+    return "openvino"
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate provider")
+@pytest.mark.parametrize("shape", [(480, 640), (123, 77), (8, 8)])
+def test_a_device_that_packs_gets_and_gives_bytes_and_paints_the_same(
+    engine: Engine, device: str, shape: tuple[int, int]
+):
+    pixels = np.random.default_rng(4).integers(0, 256, (*shape, 3), np.uint8)
+    packing = Engine(WAVE, (640, 480), device)
+    packed = packing.pack(pixels)
+    assert packed.dtype == packing.run(packed).dtype == np.uint8 and packed.shape[3] == 3
+    assert packing.metadata == engine.metadata
+    off = np.abs(packing.stylize(pixels).astype(int) - engine.stylize(pixels))
+    assert off.max() <= 1 and off.mean() < 0.01  # where a value lies half-way between two bytes
+
+
+def test_a_broken_style_is_told_the_same_where_the_device_packs(device: str, tmp_path: Path):
+    (tmp_path / "broken.onnx").write_bytes(b"no net")
+    with pytest.raises(StyleError, match="not an ONNX file"):
+        Engine(tmp_path / "broken.onnx", (64, 64), device)
 
 
 def test_fit_keeps_the_shape_and_never_enlarges():

@@ -1,5 +1,6 @@
 """nst-train as a user runs it: short trainings with random VGG weights, kills, resumes, and bad input."""
 
+import os
 import re
 import shutil
 import signal
@@ -215,6 +216,26 @@ def test_two_processes_have_the_gradient_of_one_and_one_goes_on_where_they_were_
     assert [report.step for report in later] == [report.step for report in reports[-len(later) :]]
     for ours, theirs in zip(later, reports[-len(later) :], strict=True):
         assert ours.terms == pytest.approx(theirs.terms, rel=0.02)
+
+
+def test_a_helper_takes_part_and_its_end_is_told(assets: Path, style_picture: Path, photos: Path, tmp_path: Path):
+    """With real weights, whose means are shipped."""
+    arguments = [style_picture, "--content", photos, "--vgg-weights", assets / "vgg19" / "vgg19-features.safetensors"]
+    arguments += ["--from", "wave", "--crop", 64, "--stroke-size", 0.25, "--cache", 0, "-o", "x.onnx", "--steps", 10000]
+    command = [sys.executable, "-m", "training", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stderr
+        assert "cpu x 2" in process.stdout.readline()
+        assert "step 1 " in process.stdout.readline()
+        helper = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        os.kill(helper, signal.SIGKILL)
+        process.wait(30)
+        told = process.stderr.read()
+    done = subprocess.CompletedProcess(command, process.returncode, "", told)
+    assert_one_line(done, 1, "A process of the training was ended")
 
 
 def test_a_batch_that_cannot_be_divided_among_processes(
