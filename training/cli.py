@@ -96,7 +96,7 @@ def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
         return
     begun = f"from {trainer.started_from}" if not trainer.step else f"going on after step {trainer.step}"
     device = f"{trainer.device} x {trainer.processes.count}"
-    typer.echo(f"{len(trainer.photos)} photos, {device}, {begun}, preview in {trainer.preview}")
+    typer.echo(f"{len(trainer.photos)} photos, {device}, {begun}, preview in {trainer.preview.path}")
     told = trainer.warnings()
     for warning in told:
         typer.echo(f"warning: {warning}", err=True)

@@ -5,7 +5,6 @@ Source: Johnson, Alahi, Fei-Fei (2016), section 3; the schedule and the tiles ar
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import math
@@ -18,21 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pytorch_optimizer import SOAP
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from realtime.contract import StyleMetadata
-from realtime.errors import ConfigError, NstError, StyleError
-from realtime.styles import find_style, shipped_styles
+from realtime.errors import ConfigError, NstError
 from training.cache import FeatureCache
 from training.config import TrainConfig
 from training.data import RandomCrops, check_writable, list_content, load_picture, load_resized, readable, save_picture
-from training.export import export_style, load_net
+from training.export import export_style
 from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
 from training.parallel import Processes
+from training.preview import Preview
 from training.scales import shipped_means
+from training.start import choose_start
 from training.transform_net import STRIDE, TransformNet
 from training.vgg import BLOCKS, CONTENT_LAYER, STYLE_LAYERS, load_vgg19
 
@@ -46,7 +45,6 @@ CANVAS_PX = 4096.0
 TRIAL_CROPS = 4
 """By which the shipped style that fits best is chosen."""
 PREVIEW_PHOTOS = 4
-PREVIEW_SIDE = 256
 WARM_UP_STEPS = 50
 HELD = 0.3
 """Part of the training before the learning rate falls."""
@@ -103,13 +101,12 @@ class Trainer:
         self.processes = Processes()
         self.part = self.processes.part(config.batch)
         self.checkpoint = config.run_folder / "checkpoint.pt"
-        self.preview = config.run_folder / "preview.png"
         style = _load_style(config)
         self.style_sha256 = hashlib.sha256(config.style_image.read_bytes()).hexdigest()
         with self.processes.leader_first():
             self.photos = list_content(config.content, config.limit, config.seed)
-        self.preview_photos = [_square(photo) for photo in readable(self.photos, PREVIEW_PHOTOS, config.seed)]
-        self.style_thumbnail = _square(style)
+        shown = readable(self.photos, PREVIEW_PHOTOS, config.seed)
+        self.preview = Preview(config.run_folder / "preview.png", style, shown)
         self.contrast = max(float(style.diff(dim=side).abs().mean()) for side in (2, 3))
 
         torch.manual_seed(config.seed)
@@ -238,11 +235,11 @@ class Trainer:
             "settings": self._settings(),
         }
         beside = self.checkpoint.with_name(self.checkpoint.name + ".part")
-        preview = self._preview()
+        picture = self.preview.draw(self.average.module)
         try:
             torch.save(state, beside)
             beside.replace(self.checkpoint)
-            save_picture(preview, self.preview)
+            save_picture(picture, self.preview.path)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
             raise NstError(
                 f"{self.checkpoint}: cannot be written ({error}). Free the place and use --resume."
@@ -304,32 +301,16 @@ class Trainer:
         return self.config.crop + 2 * EDGE
 
     def _start(self) -> tuple[str, TransformNet]:
-        """Return the net to begin with, and the name of the style that it is from, or `none`. Raises StyleError."""
-        match self.config.start:
-            case "none":
-                return "none", TransformNet()
-            case "fitting":
-                return self._fitting_start()
-            case style:
-                return Path(style).stem, load_net(find_style(style))
-
-    def _fitting_start(self) -> tuple[str, TransformNet]:
-        """Return the shipped style whose paintings are nearest to the new style; a new net if none can be used."""
+        """Return the name of the style to begin with, or `none`, and its net. Raises StyleError."""
         crops = RandomCrops(self.photos, self._side, self.config.seed)
-        photos = torch.stack([crops[i] for i in range(TRIAL_CROPS)]).to(self.device)
-        best, least, found = "none", math.inf, TransformNet()
-        for path in shipped_styles():
-            with contextlib.suppress(StyleError):  # a net of another design
-                net = load_net(path).to(self.device)
-                error = self._style_error_of(net, photos)
-                if error < least:
-                    best, least, found = path.stem, error, net
-        return best, found
 
-    @torch.no_grad()
-    def _style_error_of(self, net: TransformNet, photos: Tensor) -> float:
-        features = self.vgg(_inner(net(photos)), STYLE_LAYERS)
-        return float(style_error(features, self.style_grams, self.vgg.loudness))
+        @torch.no_grad()
+        def off(net: TransformNet) -> float:
+            photos = torch.stack([crops[i] for i in range(TRIAL_CROPS)]).to(self.device)
+            features = self.vgg(_inner(net.to(self.device)(photos)), STYLE_LAYERS)
+            return float(style_error(features, self.style_grams, self.vgg.loudness))
+
+        return choose_start(self.config.start, off)
 
     @torch.no_grad()
     def _content(self, pictures: Tensor) -> Tensor:
@@ -342,31 +323,22 @@ class Trainer:
         return {name: activations.float() for name, activations in features.items()}
 
     def _content_settings(self) -> dict[str, Any]:
-        """Return what the content features of the crops depend on."""
+        """Return what the content features of the crops depend on; the first of them stands for how they are cut."""
         photos = [(f"{path.parent.name}/{path.name}", path.stat().st_size) for path in self.photos]
         means = [mean.double().sum().item() for mean in self.means.values()]
+        first = RandomCrops(self.photos, self._side, self.config.seed)[0]
         return {
             "photos": photos,
-            "side": self._side,
+            "crop": hashlib.sha256(first.numpy().tobytes()).hexdigest(),
             "seed": self.config.seed,
             "vgg": self.vgg.sha256,
             "means": means,
-        } | {"bfloat16": self.half}
+            "bfloat16": self.half,
+        }
 
     def _calibration(self) -> list[Tensor]:
         crops = RandomCrops(self.photos, 224, self.config.seed)
         return [crops[i][None].to(self.device) for i in range(CALIBRATION_CROPS)]
-
-    @torch.no_grad()
-    def _preview(self) -> Tensor:
-        """Return (3, H, W): the style and the photos above, the stylized photos below."""
-        photos = torch.stack(self.preview_photos).to(self.device)
-        painted = self.average.module.eval()(photos)
-        self.average.module.train()
-        blank = torch.ones_like(self.style_thumbnail)
-        above = torch.cat([self.style_thumbnail, *photos.cpu()], dim=2)
-        below = torch.cat([blank, *painted.cpu()], dim=2)
-        return torch.cat([above, below], dim=1)
 
     def _settings(self) -> dict[str, Any]:
         values = dataclasses.asdict(self.config)
@@ -427,11 +399,3 @@ def _features_shape(crop: int) -> tuple[int, int, int]:
 
 def _inner(pictures: Tensor) -> Tensor:
     return pictures[:, :, EDGE:-EDGE, EDGE:-EDGE]
-
-
-def _square(picture: Tensor) -> Tensor:
-    """Return the middle of (1, 3, H, W) as (3, PREVIEW_SIDE, PREVIEW_SIDE)."""
-    side = min(picture.shape[2:])
-    top, left = (picture.shape[2] - side) // 2, (picture.shape[3] - side) // 2
-    middle = picture[:, :, top : top + side, left : left + side]
-    return F.interpolate(middle, size=(PREVIEW_SIDE,) * 2, mode="area")[0]

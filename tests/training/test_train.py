@@ -76,7 +76,7 @@ def test_training_lowers_the_loss_and_exports_a_style(
     metadata = Engine(tmp_path / "s.onnx", (640, 480)).metadata
     assert metadata.name == "s" and metadata.training["steps"] == 40
     assert metadata.training["loss_network_sha256"] == trainer.vgg.sha256
-    assert load_picture(trainer.preview).shape == (1, 3, 2 * 256, 5 * 256)
+    assert load_picture(trainer.preview.path).shape == (1, 3, 2 * 256, 5 * 256)
 
 
 def test_start_from_an_exported_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
@@ -103,7 +103,7 @@ def test_the_shipped_style_that_fits_best_is_the_start(
     onnx.save(model, shipped[0])
     model.graph.initializer[0].name, model.graph.node[0].name = "other", "other"
     onnx.save(model, shipped[2])
-    monkeypatch.setattr("training.trainer.shipped_styles", lambda: shipped)
+    monkeypatch.setattr("training.start.shipped_styles", lambda: shipped)
     trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "s.onnx", start="fitting", steps=1))
     assert trainer.started_from == "fits"
     torch.testing.assert_close(weights(trainer), torch.cat([p.flatten() for p in load_net(shipped[1]).parameters()]))
