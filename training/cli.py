@@ -7,6 +7,8 @@ exported style.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +29,17 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 LOG_LINE_S = 60.0
 """Without a terminal to draw a bar on, a line this often."""
+TERMS_IN_BAR = 3
+"""More do not fit into 80 columns."""
+
+
+def _bar() -> Progress:
+    columns = BarColumn(8), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn(compact=True)
+    return Progress(*columns)
+
+
+def _told(terms: Mapping[str, float], most: int | None = None) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in islice(terms.items(), most))
 
 
 def _clear_cache(wanted: bool) -> None:
@@ -102,21 +115,18 @@ def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
         typer.echo(f"warning: {warning}", err=True)
     last: StepReport | None = None
     next_line_s = 0.0
-    with (
-        Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar,
-        TrainingLog(log_dir) as log,
-    ):
+    with _bar() as bar, TrainingLog(log_dir) as log:
         task = bar.add_task("", total=1.0)
 
         def show(report: StepReport) -> None:
             nonlocal last, next_line_s
             last = report
             log.write(report)
-            terms = "  ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
-            bar.update(task, completed=report.progress, description=f"step {report.step}  {terms}")
+            description = f"step {report.step}  {_told(report.terms, TERMS_IN_BAR)}"
+            bar.update(task, completed=report.progress, description=description)
             if not bar.console.is_terminal and report.elapsed_s > next_line_s:
                 next_line_s = report.elapsed_s + LOG_LINE_S
-                typer.echo(f"{report.progress:4.0%}  step {report.step}  {terms}")
+                typer.echo(f"{report.progress:4.0%}  step {report.step}  {_told(report.terms)}")
 
         trainer.run(show, stop)
     trainer.processes.end()
@@ -184,11 +194,11 @@ def still(
     )
     stop = stop_on_signals()
     stills = pairs(config) if config.content.is_dir() else [config]
-    with Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar:
+    with _bar() as bar:
         task = bar.add_task("", total=None)
 
         def show(report: StillReport) -> None:
-            terms = "  ".join(f"{name} {value:.3f}" for name, value in report.terms.items())
+            terms = _told(report.terms, TERMS_IN_BAR)
             bar.update(task, total=report.iterations, completed=report.iteration, description=terms)
 
         for one in stills:

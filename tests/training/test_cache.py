@@ -83,3 +83,5 @@ def test_a_second_style_trains_on_kept_features_as_it_would_without(
     assert (computed, again) == (4, 0)
     torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(without, first, rtol=1e-3, atol=1e-4)
+    monkeypatch.setattr("training.data.NEAREST", 1.2)
+    assert train("other-crops.onnx")[1] == 4
