@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.models import VGG19_Weights
 
 from realtime.errors import ConfigError
 
@@ -159,6 +158,8 @@ def load_vgg19(path: Path | None, pooling: str = "average") -> VGG19:
 
 
 def _torchvision_weights() -> Path:
+    from torchvision.models import VGG19_Weights  # takes a third of the time to start, which a file need not wait
+
     weights = VGG19_Weights.IMAGENET1K_V1
     url: str = weights.url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
