@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 TILED = ("relu1_1", "relu2_1", "relu3_1")
@@ -95,13 +96,19 @@ def temporal_error(
     motions = [torch.randint(-reach, reach + 1, (2,), generator=rng) for rng in rngs]
     changed = []
     for photo, motion, rng in zip(photos, motions, rngs, strict=True):
-        sigma = 0.03 * float(torch.rand((), generator=rng))
-        noise = torch.randn(photo.shape, generator=rng).to(photo.device)
-        changed.append(_moved(photo, motion) + sigma * noise)
+        changed.append(_moved(photo, motion) + _noise(photo.shape, rng).to(photo.device))
     moved = net(torch.stack(changed).clamp(0, 1), at - torch.stack(motions).to(at.device))
     back = torch.stack([_moved(picture, -motion) for picture, motion in zip(moved, motions, strict=True)])
     inner = slice(2 * reach, -2 * reach)
     return (back - stylized)[:, :, inner, inner].square().mean()
+
+
+def _noise(shape: torch.Size, rng: torch.Generator) -> Tensor:
+    """Return noise (3, H, W) of a sensor, pixel by pixel, and of a codec, which keeps to blocks of some 8 pixels."""
+    fine, coarse = 0.03 * torch.rand(2, generator=rng)
+    blocks = torch.randn(1, shape[0], -(-shape[1] // 8), -(-shape[2] // 8), generator=rng)
+    smooth = F.interpolate(blocks, size=shape[1:], mode="bilinear")[0]
+    return fine * torch.randn(shape, generator=rng) + coarse * smooth
 
 
 def _moved(picture: Tensor, motion: Tensor) -> Tensor:
