@@ -105,9 +105,9 @@ def temporal_error(
 
 def _noise(shape: torch.Size, rng: torch.Generator) -> Tensor:
     """Return noise (3, H, W) of a sensor, pixel by pixel, and of a codec, which keeps to blocks of some 8 pixels."""
-    fine, coarse = (0.03 * torch.rand(2, generator=rng)).tolist()
+    fine, coarse = (0.03 * float(part) for part in torch.rand(2, generator=rng))
     blocks = torch.randn(1, shape[0], -(-shape[1] // 8), -(-shape[2] // 8), generator=rng)
-    smooth: Tensor = F.interpolate(blocks, size=shape[1:], mode="bilinear")[0]
+    smooth = F.interpolate(blocks, size=shape[1:], mode="bilinear")[0]
     return fine * torch.randn(shape, generator=rng) + coarse * smooth
 
 
