@@ -95,3 +95,16 @@ def test_temporal_error_is_small_for_what_moves_along_and_large_for_what_stays()
     follows, sticks = error(lambda x, _: 0.5 * x), error(lambda x, _: 0.5 * x + grid)
     assert 0 < 100 * follows < sticks
     assert error(on_canvas) < 2 * follows
+
+
+def test_the_noise_is_not_only_of_single_pixels():
+    """A blur over 5 x 5 would leave 1/25 of white noise; a codec's stays."""
+    photos, at = torch.full((8, 3, 64, 64), 0.5), torch.zeros(8, 2)
+
+    def error(net):
+        return float(
+            temporal_error(net, photos, at, net(photos, at), [torch.Generator().manual_seed(s) for s in range(8)])
+        )
+
+    blurred = error(lambda x, _: torch.nn.functional.avg_pool2d(x, 5, stride=1, padding=2, count_include_pad=False))
+    assert error(lambda x, _: x) > blurred > 0.1 * error(lambda x, _: x)
