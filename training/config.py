@@ -40,7 +40,7 @@ class TrainConfig:
     """How much of the photo may be lost, relative to the usual: higher gives more painting, less photo."""
     stroke_size: float = 1.0
     """Size at which the style image is looked at, relative to `STYLE_SIZE`: larger gives larger strokes."""
-    temporal_weight: float = 30.0
+    temporal_weight: float = 150.0
     """Weight of the change under small motion and noise."""
     tv_weight: float = 6.0
     """Weight of total variation."""
