@@ -1,6 +1,6 @@
 """Execution providers: what ONNX Runtime computes on, which one to take, and what to do where one is missing.
 
-No machine with a graphics card has run this yet: on one without, all that can be seen is that the CPU takes over.
+No machine with a graphics card has run this yet: on one without, OpenVINO was tried, and that the CPU takes over.
 """
 
 from __future__ import annotations

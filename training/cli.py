@@ -100,9 +100,9 @@ def train(
 
 
 def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
-    stop = stop_on_signals()
     typer.echo("Loading ...", err=True)
     trainer = Trainer(config, resume)
+    stop = stop_on_signals()  # not before: nothing needs to be saved yet
     if not trainer.processes.leads:
         trainer.run(lambda _: None, stop)
         trainer.processes.end()
@@ -113,14 +113,12 @@ def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
     told = trainer.warnings()
     for warning in told:
         typer.echo(f"warning: {warning}", err=True)
-    last: StepReport | None = None
     next_line_s = 0.0
     with _bar() as bar, TrainingLog(log_dir) as log:
         task = bar.add_task("", total=1.0)
 
         def show(report: StepReport) -> None:
-            nonlocal last, next_line_s
-            last = report
+            nonlocal next_line_s
             log.write(report)
             description = f"step {report.step}  {_told(report.terms, TERMS_IN_BAR)}"
             bar.update(task, completed=report.progress, description=description)
@@ -133,8 +131,8 @@ def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
     if trainer.progress < 1:
         typer.echo(f"Stopped at step {trainer.step}. The same command with --resume goes on.", err=True)
         raise typer.Exit(130)
-    if last and last.skipped:
-        typer.echo(f"{last.skipped} photos could not be read and were skipped.", err=True)
+    if trainer.skipped:
+        typer.echo(f"{len(trainer.skipped)} photos could not be read and were skipped.", err=True)
     difference = trainer.export()
     for warning in trainer.warnings():
         if warning not in told:

@@ -89,7 +89,7 @@ def temporal_error(
 ) -> Tensor:
     """Return how much the pictures change beyond their motion when the photos move by some pixels and get noise.
 
-    `stylized` is `net(photos, at)`. Each photo is moved, its canvas with it, by up to 7 pixels and given sensor noise,
+    `stylized` is `net(photos, at)`. Each photo is moved, its canvas with it, by up to 7 pixels and given noise,
     drawn from its generator; where both pictures show the same place, the squared difference is averaged.
     """
     reach = 7

@@ -5,12 +5,18 @@ Source: Li et al. (2020), "PyTorch Distributed: Experiences on Accelerating Data
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,57 +25,81 @@ from torch.nn.parallel import DistributedDataParallel
 
 from realtime.errors import ConfigError, NstError
 
+T = TypeVar("T")
+PATIENCE = timedelta(days=7)
+"""The leader may decode hours of video, and a training may be held, while others wait."""
+HELP = "from training.commands import nst_train; nst_train()"
+ENDED = "A process of the training was ended."
+PARTING_S = 2.0
+"""A helper that broke a connection has ended by then."""
+MEETING = "NST_TRAIN_MEETING"
+"""Environment variable with the file by which a leader and its helpers find each other."""
+
 
 @contextmanager
 def helpers(batch: int) -> Iterator[None]:
     """Let other processes with this command line take part, if the processor has threads for them; end them after.
 
     Processes of one thread each train faster than one of as many threads. None is started on a GPU, under torchrun, or
-    on Windows, where this has not been tried.
+    on Windows, where this has not been tried. They hear no Ctrl-C, and end with their leader however that ends.
 
     Raises:
         NstError: A helper ended early.
     """
+    if MEETING in os.environ:
+        threading.Thread(target=_end_with_the_leader, daemon=True).start()
     threads = torch.get_num_threads()
     count = max(n for n in range(1, threads + 1) if batch % n == 0)
     if count == 1 or "WORLD_SIZE" in os.environ or torch.cuda.is_available() or sys.platform == "win32":
         yield
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
-        "RANK": "0",
-        "WORLD_SIZE": str(count),
-        "OMP_NUM_THREADS": str(threads // count),
-    }
-    torch.set_num_threads(threads // count)
-    command = [sys.executable, "-m", "training", *sys.argv[1:]]
-    started = [
-        subprocess.Popen(
-            command,
-            env=os.environ | {"RANK": str(rank)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for rank in range(1, count)
-    ]
-    try:
-        yield
-    except RuntimeError as error:  # of a sum over processes
-        if all(helper.poll() is None for helper in started):
-            raise
-        raise NstError(
-            "A process of the training was ended. Give the command again, with --resume once two minutes were trained."
-        ) from error
-    finally:
-        for helper in started:
-            helper.kill()
-            helper.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {
+            MEETING: str(Path(folder) / "meeting"),
+            "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+            "RANK": "0",
+            "WORLD_SIZE": str(count),
+            "OMP_NUM_THREADS": str(threads // count),
+        }
+        torch.set_num_threads(threads // count)
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-P", "-c", HELP, *sys.argv[1:]],
+                env=os.environ | {"RANK": str(rank)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            for rank in range(1, count)
+        ]
+        threading.Thread(target=_expect, args=(started,), daemon=True).start()
+        try:
+            yield
+        except RuntimeError as error:  # of a sum over processes, or of anything else
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started[0].wait(PARTING_S)
+            if all(helper.poll() in (None, 0) for helper in started):
+                raise
+            raise NstError(f"{ENDED} Give the command again, with --resume once two minutes were trained.") from error
+        finally:
+            for helper in started:
+                helper.kill()
+                helper.wait()
+
+
+def _end_with_the_leader() -> None:
+    os.read(0, 1)  # not sys.stdin, whose lock held by a thread crashes Python as it ends
+    os._exit(1)
+
+
+def _expect(started: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End this process if a helper ends before all have met: meeting cannot be interrupted."""
+    while not dist.is_initialized():
+        if any(helper.poll() is not None for helper in started):
+            print(f"error: {ENDED} OMP_NUM_THREADS=1 trains with a single one.", file=sys.stderr)
+            os._exit(1)
+        time.sleep(0.1)
 
 
 class Processes:
@@ -82,7 +112,9 @@ class Processes:
         if torch.cuda.is_available():
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         if self.count > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            meeting = f"file://{os.environ[MEETING]}" if MEETING in os.environ else "env://"
+            back_end = "nccl" if self.device.type == "cuda" else "gloo"
+            dist.init_process_group(back_end, meeting, PATIENCE, self.count, self.rank)
 
     @property
     def leads(self) -> bool:
@@ -114,6 +146,14 @@ class Processes:
             dist.all_reduce(values)
             values = values / self.count
         return values
+
+    def union(self, ours: set[T]) -> set[T]:
+        """Return what any of the processes has."""
+        if self.count == 1:
+            return ours
+        gathered: list[set[T]] = [set()] * self.count
+        dist.all_gather_object(gathered, ours)
+        return set().union(*gathered)
 
     def lead(self, *values: float) -> list[float]:
         """Return the values that the leading process has, everywhere."""

@@ -83,8 +83,6 @@ class StepReport:
     elapsed_s: float
     terms: dict[str, float]
     """Loss terms, unweighted: style, content, temporal, variation; and the style's weight."""
-    skipped: int
-    """Photos met so far that could not be read."""
 
 
 class Trainer:
@@ -112,11 +110,14 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.device = self.processes.device
         self.half = computes_bfloat16(self.device)
-        self.vgg = load_vgg19(config.vgg_weights).to(self.device)
+        with self.processes.leader_first():
+            self.vgg = load_vgg19(config.vgg_weights).to(self.device)
         saved = self._saved(resume)
         check_writable(config.output)
 
         self.step, self.elapsed_s, self._bad_steps = 0, 0.0, 0
+        self.skipped: set[Path] = set()
+        """Photos that `run` met and could not read."""
         self.recent: dict[str, float] = {}
         if saved:
             means = saved["means"]
@@ -167,10 +168,11 @@ class Trainer:
             terms = self._train_step(photos.to(self.device))
             now = time.monotonic()
             self.elapsed_s, clock = self.elapsed_s + now - clock, now
-            report(StepReport(self.step, self.progress, self.elapsed_s, terms, len(crops.skipped)))
+            report(StepReport(self.step, self.progress, self.elapsed_s, terms))
             if now - saved_at > CHECKPOINT_S:
                 self.save()
                 clock = saved_at = time.monotonic()
+        self.skipped = self.processes.union(crops.skipped)
         self.save()
 
     def export(self) -> float:

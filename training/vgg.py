@@ -158,8 +158,12 @@ def load_vgg19(path: Path | None, pooling: str = "average") -> VGG19:
 
 
 def _torchvision_weights() -> Path:
-    from torchvision.models import VGG19_Weights  # takes a third of the time to start, which a file need not wait
-
+    try:
+        from torchvision.models import VGG19_Weights  # takes a third of the time to start, which a file need not wait
+    except ImportError as error:
+        raise ConfigError(
+            "torchvision is not installed, which has the VGG-19 weights; or give --vgg-weights FILE."
+        ) from error
     weights = VGG19_Weights.IMAGENET1K_V1
     url: str = weights.url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]

@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
@@ -153,6 +155,18 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
     assert (weights(resumed) - weights(unbroken)).abs().mean() < 2e-7
 
 
+NST_TRAIN = """
+import training.trainer
+from training.commands import nst_train
+training.trainer.CALIBRATION_CROPS = 2
+nst_train()
+"""
+
+
+def leader(helper: str = NST_TRAIN) -> str:
+    return f"import training.parallel\ntraining.parallel.HELP = {helper!r}\n{NST_TRAIN}"
+
+
 def gradient(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in trainer.net.parameters() if p.grad is not None])
 
@@ -218,23 +232,76 @@ def test_two_processes_have_the_gradient_of_one_and_one_goes_on_where_they_were_
         assert ours.terms == pytest.approx(theirs.terms, rel=0.02)
 
 
-def test_a_helper_takes_part_and_its_end_is_told(assets: Path, style_picture: Path, photos: Path, tmp_path: Path):
-    """With real weights, whose means are shipped."""
-    arguments = [style_picture, "--content", photos, "--vgg-weights", assets / "vgg19" / "vgg19-features.safetensors"]
-    arguments += ["--from", "wave", "--crop", 64, "--stroke-size", 0.25, "--cache", 0, "-o", "x.onnx", "--steps", 10000]
-    command = [sys.executable, "-m", "training", *map(str, arguments)]
+@pytest.fixture
+def together(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """An endless training that has reached its first step, of a leader with one helper."""
+    program = [
+        sys.executable,
+        "-c",
+        leader(),
+        style_picture,
+        "--content",
+        photos,
+        "--vgg-weights",
+        random_vgg,
+    ]
+    options = ["--from", "none", "--crop", 64, "--stroke-size", 0.25, "--cache", 0, "-o", "x.onnx", "--steps", 10000]
     environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout and process.stderr
+        [*map(str, program), *map(str, options)],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        limit = threading.Timer(60, process.kill)
+        limit.start()
+        assert process.stdout
         assert "cpu x 2" in process.stdout.readline()
         assert "step 1 " in process.stdout.readline()
-        helper = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
-        os.kill(helper, signal.SIGKILL)
-        process.wait(30)
-        told = process.stderr.read()
-    done = subprocess.CompletedProcess(command, process.returncode, "", told)
+        yield process
+        process.kill()
+        limit.cancel()
+
+
+def helper_of(process: subprocess.Popen[str]) -> int:
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux, to find the helper")
+
+
+@needs_proc
+def test_the_end_of_a_helper_is_told(together: subprocess.Popen[str]):
+    os.kill(helper_of(together), signal.SIGKILL)
+    _, errors = together.communicate()
+    assert_one_line(subprocess.CompletedProcess("", together.returncode, "", errors), 1, "A process of the training")
+
+
+@needs_proc
+def test_a_helper_ends_with_its_leader_and_a_stop_saves(together: subprocess.Popen[str], tmp_path: Path):
+    helper = helper_of(together)
+    together.send_signal(signal.SIGINT)
+    _, errors = together.communicate()
+    assert together.returncode == 130 and "--resume" in errors and "error" not in errors, errors
+    assert (tmp_path / "x.train" / "checkpoint.pt").exists() and not Path(f"/proc/{helper}").exists()
+
+
+@needs_proc
+def test_a_helper_does_not_outlive_a_killed_leader(together: subprocess.Popen[str]):
+    helper = Path(f"/proc/{helper_of(together)}")
+    together.kill()
+    together.wait()
+    deadline = time.monotonic() + 10
+    while helper.exists() and "Z" not in (helper / "stat").read_text().split()[2]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_helper_that_cannot_start_is_told(
+    nst_train: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    program = [sys.executable, "-c", leader(helper="raise SystemExit(3)")]
+    program += [str(style_picture), "--content", str(photos), "-o", "x.onnx", "--vgg-weights", str(random_vgg)]
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert_one_line(done, 1, "A process of the training was ended")
 
 
@@ -244,14 +311,6 @@ def test_a_batch_that_cannot_be_divided_among_processes(
     monkeypatch.setattr(Processes, "__init__", lambda self: vars(self).update(rank=0, count=3))
     with pytest.raises(ConfigError, match="--batch 2: .*3 processes"):
         Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx"))
-
-
-NST_TRAIN = """
-import training.trainer
-from training.commands import nst_train
-training.trainer.CALIBRATION_CROPS = 2
-nst_train()
-"""
 
 
 def test_an_interrupted_run_says_how_to_go_on(
