@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,10 @@ def test_no_network_and_no_weights_is_one_clear_line(tmp_path: Path, monkeypatch
     with pytest.raises(ConfigError, match="--vgg-weights FILE") as caught:
         load_vgg19(None)
     assert "vgg19-dcbb9e9d.pth" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_without_torchvision_weights_can_come_from_a_file(random_vgg: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(ConfigError, match="torchvision is not installed"):
+        load_vgg19(None)
+    load_vgg19(random_vgg)
