@@ -9,13 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from realtime.config import Size
 from realtime.contract import INPUT, MIN_STRIDES, OUTPUT, REMEDY, StyleMetadata
-from realtime.device import PAINTED, PIXELS
 from realtime.errors import StyleError
-from realtime.frames import Pixels, Scratch
+from realtime.frames import Pixels
+from realtime.packing import PACK, UNPACK, OnDevice, OnProcessor, Packing, Tensor
 from realtime.providers import PROVIDERS, choose_provider, open_session, running_provider
 
 
@@ -38,18 +37,22 @@ class Engine:
         # Threads that wait by spinning steal the cores from the next stage of the loop.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            self._session = open_session(path, options, provider, size_wh)
+            net = open_session(path, options, provider, size_wh)
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             raise StyleError(f"{path}: not an ONNX file, or a damaged one. {REMEDY}") from error
-        self.metadata = StyleMetadata.from_props(self._session.get_modelmeta().custom_metadata_map, path)
-        self.provider = running_provider(self._session)
-        self._packs_itself = self._session.get_inputs()[0].name == PIXELS
-        if not self._packs_itself:
-            _check_signature(self._session, path)
-        self._scratch = Scratch()
-        trial = self.pack(np.zeros((4 * self.metadata.stride, 6 * self.metadata.stride, 3), np.uint8))
+        self.metadata = StyleMetadata.from_props(net.get_modelmeta().custom_metadata_map, path)
+        self.provider = running_provider(net)
+        _check_signature(net, path)
+        self._net: Packing = OnProcessor(net)
+        trial = np.zeros((4 * self.metadata.stride, 6 * self.metadata.stride, 3), np.uint8)
+        if device := PROVIDERS[self.provider].device:
+            with contextlib.suppress(Exception):  # a device that cannot pack may still run the net
+                graphs = [open_session(graph, options, self.provider, size_wh) for graph in (PACK, UNPACK)]
+                on_device = OnDevice(device, net, *graphs)
+                on_device.unpack(on_device.run(on_device.pack(trial)))
+                self._net = on_device
         try:
-            painted = self.run(trial)
+            painted = self.unpack(self.run(self.pack(trial)))
         except Exception as error:
             raise StyleError(f"{path}: its net does not run ({_first_line(error)}). {REMEDY}") from error
         if painted.shape != trial.shape:
@@ -62,39 +65,22 @@ class Engine:
         padded = self.run(self.pack(pixels))
         return self.unpack(padded)[:height, :width]
 
-    def pack(self, pixels: Pixels) -> NDArray[np.float32] | Pixels:
-        """Return (1, 3, H', W') float32 RGB in [0, 1], reflected below and right to whole strides; memory is reused.
-
-        On a device that packs: (1, H', W', 3) uint8 BGR.
-        """
+    def pack(self, pixels: Pixels) -> Tensor:
+        """Return what the net takes for (H, W, 3) uint8 BGR, reflected below and right to whole strides."""
         height, width = pixels.shape[:2]
         stride = self.metadata.stride
         below, right = (max(MIN_STRIDES * stride - side, -side % stride) for side in (height, width))
         if below or right:
             pixels = np.asarray(cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REFLECT_101), np.uint8)
-        if self._packs_itself:
-            return np.ascontiguousarray(pixels)[None]
-        packed = self._scratch("packed", (1, 3, *pixels.shape[:2]), np.float32)
-        planes = [self._scratch(colour, pixels.shape[:2]) for colour in ("blue", "green", "red")]
-        cv2.split(pixels, planes)
-        for plane, scaled in zip(planes, packed[0, ::-1], strict=True):  # the fastest way to float32 that there is
-            cv2.addWeighted(plane, 1 / 255, plane, 0, 0, dst=scaled, dtype=cv2.CV_32F)
-        return packed
+        return self._net.pack(pixels)
 
-    def run(self, packed: NDArray[np.float32] | Pixels) -> NDArray[np.float32] | Pixels:
-        """Return the net's output for `pack`'s, of the same type, shape and range."""
-        given, asked = (PIXELS, PAINTED) if self._packs_itself else (INPUT, OUTPUT)
-        output: NDArray[np.float32] | Pixels = self._session.run([asked], {given: packed})[0]
-        return output
+    def run(self, packed: Tensor) -> Tensor:
+        """Return the net's output for `pack`'s, of the same shape and range."""
+        return self._net.run(packed)
 
-    def unpack(self, output: NDArray[np.float32] | Pixels) -> Pixels:
-        """Return (H, W, 3) uint8 BGR from what `run` returns."""
-        if self._packs_itself:
-            return np.asarray(output[0], np.uint8)
-        planes = [self._scratch(colour, output.shape[2:]) for colour in ("blue", "green", "red")]
-        for plane, values in zip(planes, output[0, ::-1], strict=True):
-            cv2.convertScaleAbs(values, dst=plane, alpha=255)
-        return np.asarray(cv2.merge(planes), np.uint8)
+    def unpack(self, output: Tensor) -> Pixels:
+        """Return (H, W, 3) uint8 BGR, H and W whole strides, from what `run` returns."""
+        return self._net.unpack(output)
 
 
 def fit(pixels: Pixels, size_wh: Size) -> Pixels:

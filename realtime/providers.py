@@ -19,7 +19,6 @@ import onnxruntime
 import platformdirs
 
 from realtime.config import Size
-from realtime.device import with_pack_and_unpack
 from realtime.errors import ConfigError
 
 onnxruntime.set_default_logger_severity(4)  # a provider that does not start is our line to say
@@ -37,20 +36,22 @@ class Provider:
     """Where there is such a build, as `sys.platform` calls them."""
     remedy: str = ""
     """What else it needs."""
-    packs: bool = False
-    """Whether pack and unpack run on it too, so that frames stay on the device."""
+    device: str = ""
+    """Its memory, as `OrtValue` calls it, where frames stay between pack, net and unpack; empty: the processor's."""
 
 
 _CUDA_LIBRARIES = f"{sys.executable} -m pip install 'onnxruntime-gpu[cuda,cudnn]'"
 PROVIDERS = {
     "cpu": Provider("CPUExecutionProvider", "onnxruntime", ("linux", "win32", "darwin")),
-    "cuda": Provider("CUDAExecutionProvider", "onnxruntime-gpu", ("linux", "win32"), _CUDA_LIBRARIES, packs=True),
+    "cuda": Provider("CUDAExecutionProvider", "onnxruntime-gpu", ("linux", "win32"), _CUDA_LIBRARIES, device="cuda"),
     "tensorrt": Provider(
         "TensorrtExecutionProvider", "onnxruntime-gpu", ("linux", "win32"), f"{_CUDA_LIBRARIES} tensorrt"
     ),
     "coreml": Provider("CoreMLExecutionProvider", "onnxruntime", ("darwin",)),
-    "dml": Provider("DmlExecutionProvider", "onnxruntime-directml", ("win32",), "a driver with DirectX 12", packs=True),
-    "openvino": Provider("OpenVINOExecutionProvider", "onnxruntime-openvino", ("linux", "win32"), packs=True),
+    "dml": Provider(
+        "DmlExecutionProvider", "onnxruntime-directml", ("win32",), "a driver with DirectX 12", device="dml"
+    ),
+    "openvino": Provider("OpenVINOExecutionProvider", "onnxruntime-openvino", ("linux", "win32")),
 }
 """By the names that `--provider` takes."""
 AUTOMATIC = ("cuda", "dml", "openvino")
@@ -117,8 +118,7 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """Return a session on a provider, or on the CPU where that does not start; `running_provider` tells.
 
-    Pictures of up to `size_wh` will come. On a provider that packs, the model is that of `with_pack_and_unpack`. Raises
-    whatever ONNX Runtime does when the CPU cannot load the file either.
+    Pictures of up to `size_wh` will come. Raises whatever ONNX Runtime does when the CPU cannot load the file either.
     """
     if provider in ("cuda", "tensorrt"):
         with contextlib.redirect_stdout(io.StringIO()):
@@ -128,10 +128,7 @@ def open_session(
     if provider != "cpu":
         with contextlib.suppress(Exception):
             return onnxruntime.InferenceSession(
-                with_pack_and_unpack(path) if PROVIDERS[provider].packs else path,
-                options,
-                providers=_with_fallbacks(provider, size_wh),
-                enable_fallback=False,
+                path, options, providers=_with_fallbacks(provider, size_wh), enable_fallback=False
             )
     return onnxruntime.InferenceSession(path, options, providers=[PROVIDERS["cpu"].full_name])
 

@@ -1,0 +1,8 @@
+"""The graphs that devices pack and unpack with."""
+
+from training.packing import packing_graphs
+
+
+def test_the_shipped_graphs_are_the_ones_made_here():
+    for path, model in packing_graphs().items():
+        assert path.read_bytes() == model
