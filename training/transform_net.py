@@ -186,26 +186,26 @@ class Smooth(nn.Module):
 
 
 class UpsampleConv(nn.Module):
-    """Nearest upsampling by 2, a 5x5 convolution, a sigmoid: flat stays flat, so no grid can appear.
+    """Bilinear upsampling by 2, a 3x3 convolution, a sigmoid: flat stays flat, and waves leave no images.
 
     Computed without the large picture: each of the four output phases sees a 3x3 neighbourhood of the small one, so
-    the 5x5 kernel folds into four 3x3 kernels (ONNX Runtime does it at load time). Their outputs are interleaved by a
+    both steps fold into four 3x3 kernels (ONNX Runtime does it at load time). Their outputs are interleaved by a
     transposed convolution with kernels of one 1 each, six times faster there than a pixel shuffle.
 
     Source: Odena, Dumoulin, Olah (2016), "Deconvolution and Checkerboard Artifacts" (resize-convolution).
     """
 
-    fold: Tensor  # (2, 3, 5): for each phase, which taps of 5 fall on which of 3 small pixels
+    fold: Tensor  # (2, 3, 3): for each phase, how much of each of 3 small pixels is in each of 3 large ones
     interleave: Tensor  # (4 channels_out, 1, 2, 2): where each phase goes
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(channels_out, channels_in, 5, 5))
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in, 3, 3))
         self.bias = nn.Parameter(torch.zeros(channels_out))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-        even = [[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
-        odd = [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
-        self.register_buffer("fold", torch.tensor([even, odd], dtype=torch.float32), persistent=False)
+        even = [[3, 1, 0], [1, 3, 3], [0, 0, 1]]
+        odd = [[1, 0, 0], [3, 3, 1], [0, 1, 3]]
+        self.register_buffer("fold", torch.tensor([even, odd]) / 4, persistent=False)
         interleave = torch.eye(4).reshape(4, 1, 2, 2).repeat(channels_out, 1, 1, 1)
         self.register_buffer("interleave", interleave, persistent=False)
 
