@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 from realtime.errors import NstError
+
+TWICE_S = 0.1
+"""A signal that comes again within this time is the same one: `timeout` sends two."""
 
 
 def nst_cam() -> None:
@@ -41,8 +45,10 @@ def stop_on_signals() -> threading.Event:
     stop = threading.Event()
 
     def end(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN)
         stop.set()
+        time.sleep(TWICE_S)
+        signal.signal(number, signal.SIG_DFL)
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
