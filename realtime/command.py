@@ -13,7 +13,7 @@ from typing import NoReturn
 from realtime.errors import NstError
 
 TWICE_S = 0.1
-"""A signal that comes again within this time is the same one: `timeout` sends two."""
+"""A signal that comes again within this time is no second one: `timeout` sends it twice."""
 
 
 def nst_cam() -> None:
@@ -41,7 +41,7 @@ def run_command(app: Callable[[], object]) -> NoReturn:
 
 
 def stop_on_signals() -> threading.Event:
-    """Return an event that SIGINT, SIGTERM and a closed terminal set; a second signal ends the process at once."""
+    """Return an event that SIGINT, SIGTERM and a closed terminal set; a second one ends the process at once."""
     stop = threading.Event()
 
     def end(number: int, _: FrameType | None) -> None:

@@ -154,11 +154,12 @@ def _speed(provider: str, advice: list[str]) -> Iterator[str]:
         "page": lambda: cv2.imencode(".jpg", painted),
     }
     times_ms = {name: _median_ms(stage) for name, stage in stages.items()}
-    label = f"{engine.metadata.name}, {SIZE_WH[0]}x{SIZE_WH[1]}"
+    label = f"{engine.metadata.name}, {SIZE_WH[0]}x{SIZE_WH[1]}, {provider}"
+    label += ", frames stay on it" if engine.keeps_frames else ""
     for name, time_ms in times_ms.items():
         yield _row("speed" if name == "pack" else "", f"{name:<11}{time_ms:6.1f} ms {1000 / time_ms:6.0f} fps")
     fps = 1000 / sum(times_ms.values())
-    yield _row("", f"{'all':<11}{sum(times_ms.values()):6.1f} ms {fps:6.0f} fps   ({label}, {provider})")
+    yield _row("", f"{'all':<11}{sum(times_ms.values()):6.1f} ms {fps:6.0f} fps   ({label})")
     if fps < FPS:
         advice.append(f"For {FPS} fps: nst-cam --size 320x240, or close what else keeps this machine busy.")
 

@@ -14,7 +14,7 @@ from realtime.config import Size
 from realtime.contract import INPUT, MIN_STRIDES, OUTPUT, REMEDY, StyleMetadata
 from realtime.errors import StyleError
 from realtime.frames import Pixels
-from realtime.packing import PACK, UNPACK, OnDevice, OnProcessor, Packing, Tensor
+from realtime.packing import PACK, UNPACK, DeviceNet, HostNet, Net, Tensor
 from realtime.providers import PROVIDERS, choose_provider, open_session, running_provider
 
 
@@ -37,18 +37,18 @@ class Engine:
         # Threads that wait by spinning steal the cores from the next stage of the loop.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            net = open_session(path, options, provider, size_wh)
+            session = open_session(path, options, provider, size_wh)
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             raise StyleError(f"{path}: not an ONNX file, or a damaged one. {REMEDY}") from error
-        self.metadata = StyleMetadata.from_props(net.get_modelmeta().custom_metadata_map, path)
-        self.provider = running_provider(net)
-        _check_signature(net, path)
-        self._net: Packing = OnProcessor(net)
+        self.metadata = StyleMetadata.from_props(session.get_modelmeta().custom_metadata_map, path)
+        self.provider = running_provider(session)
+        _check_signature(session, path)
+        self._net: Net = HostNet(session)
         trial = np.zeros((4 * self.metadata.stride, 6 * self.metadata.stride, 3), np.uint8)
         if device := PROVIDERS[self.provider].device:
             with contextlib.suppress(Exception):  # a device that cannot pack may still run the net
                 graphs = [open_session(graph, options, self.provider, size_wh) for graph in (PACK, UNPACK)]
-                on_device = OnDevice(device, net, *graphs)
+                on_device = DeviceNet(device, session, *graphs)
                 on_device.unpack(on_device.run(on_device.pack(trial)))
                 self._net = on_device
         try:
@@ -58,6 +58,11 @@ class Engine:
         if painted.shape != trial.shape:
             raise StyleError(f"{path}: its net turns {trial.shape} into {painted.shape}. {REMEDY}")
 
+    @property
+    def keeps_frames(self) -> bool:
+        """Whether frames stay on the provider's device from pack to unpack."""
+        return isinstance(self._net, DeviceNet)
+
     def stylize(self, pixels: Pixels) -> Pixels:
         """Return the painted picture, new memory: (H, W, 3) uint8 BGR, scaled down to fit `size_wh` if larger."""
         pixels = fit(pixels, self.size_wh)
@@ -66,7 +71,10 @@ class Engine:
         return self.unpack(padded)[:height, :width]
 
     def pack(self, pixels: Pixels) -> Tensor:
-        """Return what the net takes for (H, W, 3) uint8 BGR, reflected below and right to whole strides."""
+        """Return what the net takes for (H, W, 3) uint8 BGR, reflected below and right to whole strides.
+
+        Its memory is used again by the next call.
+        """
         height, width = pixels.shape[:2]
         stride = self.metadata.stride
         below, right = (max(MIN_STRIDES * stride - side, -side % stride) for side in (height, width))

@@ -1,4 +1,4 @@
-"""The way of a picture into a net and out again: on the processor, or as graphs on the device that runs the net."""
+"""A net, and the way of a picture into it and out again: by OpenCV, or as graphs on the device that runs the net."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Tensor: TypeAlias = NDArray[np.float32] | OrtValue
 """(1, 3, H, W) float32 RGB in [0, 1], H and W whole strides: on the processor an array, on a device its handle."""
 
 
-class Packing(Protocol):
-    """A net, with the way into it and out of it."""
+class Net(Protocol):
+    """A session, with the way into it and out of it."""
 
     def pack(self, pixels: Pixels) -> Tensor:
         """Return what the net takes for (H, W, 3) uint8 BGR, H and W whole strides. Its memory may be used again."""
@@ -33,14 +33,14 @@ class Packing(Protocol):
         """Return (H, W, 3) uint8 BGR, new memory, from what `run` returns."""
 
 
-class OnProcessor:
-    """Pack and unpack by OpenCV."""
+class HostNet:
+    """Pack and unpack by OpenCV, wherever the session runs."""
 
-    def __init__(self, net: InferenceSession) -> None:
-        self._net, self._scratch = net, Scratch()
+    def __init__(self, session: InferenceSession) -> None:
+        self._session, self._scratch = session, Scratch()
 
     def pack(self, pixels: Pixels) -> NDArray[np.float32]:
-        """See `Packing`."""
+        """See `Net`."""
         packed = self._scratch("packed", (1, 3, *pixels.shape[:2]), np.float32)
         planes = [self._scratch(colour, pixels.shape[:2]) for colour in ("blue", "green", "red")]
         cv2.split(pixels, planes)
@@ -49,39 +49,41 @@ class OnProcessor:
         return packed
 
     def run(self, packed: Tensor) -> NDArray[np.float32]:
-        """See `Packing`."""
-        output: NDArray[np.float32] = self._net.run([OUTPUT], {INPUT: packed})[0]
+        """See `Net`."""
+        output: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: packed})[0]
         return output
 
     def unpack(self, output: Tensor) -> Pixels:
-        """See `Packing`."""
+        """See `Net`."""
         planes = [self._scratch(colour, output.shape[2:]) for colour in ("blue", "green", "red")]
         for plane, values in zip(planes, output[0, ::-1], strict=True):
             cv2.convertScaleAbs(values, dst=plane, alpha=255)
         return np.asarray(cv2.merge(planes), np.uint8)
 
 
-class OnDevice:
-    """Pack and unpack where the net is: the frame stays there in between, and only its bytes cross over, each once.
+class DeviceNet:
+    """Pack and unpack where the session runs: the frame stays there in between, and only bytes cross over, each once.
 
     Its methods raise whatever ONNX Runtime does where the device cannot do this.
     """
 
-    def __init__(self, device: str, net: InferenceSession, pack: InferenceSession, unpack: InferenceSession) -> None:
-        """Join a net with sessions of `PACK` and `UNPACK` on the same device, as `OrtValue` calls it."""
-        self._device, self._net, self._pack, self._unpack = device, net, pack, unpack
+    def __init__(
+        self, device: str, session: InferenceSession, pack: InferenceSession, unpack: InferenceSession
+    ) -> None:
+        """Join a session with those of `PACK` and `UNPACK` on the same device, as `OrtValue` calls it."""
+        self._device, self._session, self._pack, self._unpack = device, session, pack, unpack
 
     def pack(self, pixels: Pixels) -> OrtValue:
-        """See `Packing`."""
-        sent = OrtValue.ortvalue_from_numpy(np.ascontiguousarray(pixels)[None], self._device)
+        """See `Net`."""
+        sent = OrtValue.ortvalue_from_numpy(np.ascontiguousarray(pixels)[None])  # the session copies it over
         return _run(self._pack, sent, self._device)
 
     def run(self, packed: Tensor) -> OrtValue:
-        """See `Packing`."""
-        return _run(self._net, packed, self._device)
+        """See `Net`."""
+        return _run(self._session, packed, self._device)
 
     def unpack(self, output: Tensor) -> Pixels:
-        """See `Packing`."""
+        """See `Net`."""
         return np.asarray(_run(self._unpack, output, "cpu").numpy()[0], np.uint8)
 
 

@@ -48,9 +48,7 @@ PROVIDERS = {
         "TensorrtExecutionProvider", "onnxruntime-gpu", ("linux", "win32"), f"{_CUDA_LIBRARIES} tensorrt"
     ),
     "coreml": Provider("CoreMLExecutionProvider", "onnxruntime", ("darwin",)),
-    "dml": Provider(
-        "DmlExecutionProvider", "onnxruntime-directml", ("win32",), "a driver with DirectX 12", device="dml"
-    ),
+    "dml": Provider("DmlExecutionProvider", "onnxruntime-directml", ("win32",), "a driver with DirectX 12"),
     "openvino": Provider("OpenVINOExecutionProvider", "onnxruntime-openvino", ("linux", "win32")),
 }
 """By the names that `--provider` takes."""

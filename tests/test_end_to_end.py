@@ -107,6 +107,20 @@ def test_a_signal_ends_within_two_seconds_and_leaves_a_playable_recording(tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["out.mkv"]
 
 
+def test_a_second_signal_ends_what_does_not_stop():
+    code = (
+        "import time\nfrom realtime.command import stop_on_signals\n"
+        "stop_on_signals()\nprint('ready', flush=True)\nwhile True: time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        process.terminate()
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(timeout=10) == -signal.SIGTERM
+
+
 @pytest.mark.parametrize("name", ["out.mkv", "out.mp4"])
 def test_what_a_killed_app_recorded_plays(tmp_path: Path, name: str):
     command = [NST_CAM, "--source", "demo", "--size", "160x120", "--headless", "--record", name]

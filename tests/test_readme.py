@@ -65,5 +65,6 @@ def test_the_wheel_carries_the_styles_and_no_tests(tmp_path: Path):
     carried = {name for name in names if name.startswith("realtime/exported/")}
     assert carried == {f"realtime/exported/{path.name}" for path in shipped_styles()}
     assert {f"realtime/sinks/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
+    assert {"realtime/pack.onnx", "realtime/unpack.onnx"} <= set(names)
     assert "realtime/py.typed" in names and "training/py.typed" in names
     assert not [name for name in names if name.startswith("tests")]

@@ -10,6 +10,7 @@ from pathlib import Path
 from onnx import parser
 
 from realtime.packing import PACK, UNPACK
+from training.data import write_file
 
 # In `Cast`, 1 is float32 and 2 is uint8 (onnx.TensorProto.DataType).
 _HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
@@ -44,4 +45,4 @@ def packing_graphs() -> dict[Path, bytes]:
 
 if __name__ == "__main__":
     for path, model in packing_graphs().items():
-        path.write_bytes(model)
+        write_file(path, model)

@@ -363,13 +363,17 @@ class Trainer:
             raise ConfigError(f"{self.checkpoint}: no checkpoint to resume from. Leave out --resume.")
         try:
             saved: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            settings, _ = saved["settings"], saved["started_from"]
+            settings, design = saved["settings"], {name: w.shape for name, w in saved["net"].items()}
         except Exception as error:  # a damaged file makes torch.load raise nearly anything
             raise ConfigError(f"{self.checkpoint}: damaged, cannot be resumed. Remove it and train anew.") from error
         ours = self._settings()
         changed = [key for key in ours if ours[key] != settings.get(key)]
         if changed:
             raise ConfigError(f"{self.checkpoint}: was made with another {', '.join(changed)}; resume with the same.")
+        if design != {name: weights.shape for name, weights in TransformNet().state_dict().items()}:
+            raise ConfigError(
+                f"{self.checkpoint}: of an earlier nst-train, whose net was another. Remove it, train anew."
+            )
         return saved
 
 

@@ -245,7 +245,13 @@ def test_a_changed_setting_is_not_resumed(style_picture: Path, photos: Path, ran
     Trainer(config(style_picture, photos, random_vgg, output, steps=1)).run(lambda _: None, Event())
     with pytest.raises(NstError, match="strength"):
         Trainer(config(style_picture, photos, random_vgg, output, steps=2, strength=0.5), resume=True)
-    (tmp_path / "x.train" / "checkpoint.pt").write_bytes(b"cut")
+    checkpoint = tmp_path / "x.train" / "checkpoint.pt"
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["net"]["paint.weight"] = torch.zeros(3, 16, 5, 5)
+    torch.save(saved, checkpoint)
+    with pytest.raises(NstError, match="earlier nst-train"):
+        Trainer(config(style_picture, photos, random_vgg, output, steps=1), resume=True)
+    checkpoint.write_bytes(b"cut")
     with pytest.raises(NstError, match="damaged"):
         Trainer(config(style_picture, photos, random_vgg, output, steps=2), resume=True)
 
