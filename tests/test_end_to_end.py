@@ -301,7 +301,7 @@ def broken_style(kind: str, folder: Path) -> str:
         ("shaped", ["its input is", "224"]),
         ("named", ["its input is pixels"]),
         ("flat", ["its input is"]),
-        ("halving", ["turns (1, 3, 32, 48) into (1, 3, 16, 24)"]),
+        ("halving", ["turns (32, 48, 3) into (16, 24, 3)"]),
     ],
 )
 def test_broken_styles(run: Run, tmp_path: Path, kind: str, words: list[str]):
