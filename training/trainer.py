@@ -363,7 +363,8 @@ class Trainer:
             raise ConfigError(f"{self.checkpoint}: no checkpoint to resume from. Leave out --resume.")
         try:
             saved: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            settings, design = saved["settings"], {name: w.shape for name, w in saved["net"].items()}
+            settings, _ = saved["settings"], saved["started_from"]
+            design = {name: weights.shape for name, weights in saved["net"].items()}
         except Exception as error:  # a damaged file makes torch.load raise nearly anything
             raise ConfigError(f"{self.checkpoint}: damaged, cannot be resumed. Remove it and train anew.") from error
         ours = self._settings()
