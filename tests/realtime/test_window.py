@@ -35,7 +35,8 @@ class Screen:
 
     def __init__(self, folder: Path) -> None:
         reader, writer = os.pipe()
-        command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", "800x600x24", "-fbdir", str(folder)]
+        # Without -noreset it starts anew when its last client leaves, and drops who comes at that moment: Qt aborts.
+        command = ["Xvfb", "-displayfd", str(writer), "-noreset", "-screen", "0", "800x600x24", "-fbdir", str(folder)]
         self.process = subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL)
         os.close(writer)
         with os.fdopen(reader) as pipe:
@@ -214,7 +215,7 @@ def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str],
     width = 640
     assert np.abs(mirrored[150:440, 10:630] - wave[150:440, 10:630][:, ::-1]).mean() < 6, width
     screen.press("m")
-    assert difference(wave, screen.picture()) < 2
+    shows(wave)
 
     screen.press("space")
     shown = screen.picture()
@@ -226,7 +227,7 @@ def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str],
     screen.press("h")
     assert difference(wave, screen.picture()) > 4
     screen.press("h")
-    assert difference(wave, screen.picture()) < 2
+    shows(wave)
 
     assert screen.moves_within(10)  # the HUD's figures
     screen.press("space")
