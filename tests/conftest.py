@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +22,10 @@ from tests.network_camera import NetworkCamera
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
+NST_CAM = str(Path(sys.executable).with_name("nst-cam"))
+TOTALS = re.compile(
+    r"(\d+) read, (\d+) stylized, (\d+) dropped, (\d+) written.*; [\d.]+ fps, latency p50 \d+ ms, p95 \d+ ms"
+)
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -152,3 +157,10 @@ def count_frames(path: Path) -> int:
         count += 1
     capture.release()
     return count
+
+
+def totals(output: str) -> tuple[int, ...]:
+    """Return how many frames nst-cam says that it has read, stylized, dropped and written."""
+    found = TOTALS.search(output)
+    assert found, output
+    return tuple(int(found[k]) for k in range(1, 5))
