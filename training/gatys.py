@@ -2,7 +2,8 @@
 
 Source: Gatys, Ecker, Bethge (2016), "Image Style Transfer Using Convolutional Neural Networks". Coarse to fine and the
 two ways to keep colours: Gatys, Ecker, Bethge, Hertzmann, Shechtman (2017), "Controlling Perceptual Factors in Neural
-Style Transfer", sections 4 and 5.
+Style Transfer", sections 4 and 5. Colours and frequencies apart: Mordvintsev, Pezzotti, Schubert, Olah (2018),
+"Differentiable Image Parameterizations".
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ SMALLEST = 32
 EMPTY_MASK = 0.002
 """Mean brightness, 0 to 1, below which a mask selects nothing."""
 LUMA = (0.299, 0.587, 0.114)
+OPPONENT_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
+"""Nearly uncorrelated axes of RGB. Source: Ohta, Kanade, Sakai (1980), "Color Information for Region Segmentation"."""
+OPPONENT_SCALES = (1.0, 0.6, 0.4)
+FALL_OFF = 0.4
+"""Exponent of frequency. Both this and the scales were found by trial (see CONTRIBUTING.md)."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,8 @@ def optimize(
     weights: Weights,
     iterations: int,
     optimizer: str = "lbfgs",
+    *,
+    of_pixels: bool = False,
 ) -> Iterator[StillReport]:
     """Optimize coarse to fine; yield after each iteration. The last report has the picture in the content's size.
 
@@ -206,6 +214,7 @@ def optimize(
         weights: Weights of the terms.
         iterations: At the first scale; each finer one takes half as many as the one before.
         optimizer: `lbfgs` or `adam`.
+        of_pixels: Let L-BFGS work on pixels, as Gatys et al. do; it gets less far in as many iterations.
     """
     sizes = _scales(content)
     counts = [max(1, iterations >> k) for k in range(len(sizes))]
@@ -214,7 +223,7 @@ def optimize(
         factor = size[0] / content.shape[2]
         scaled = [replace(style, picture=_resize(style.picture, _times(style.picture, factor))) for style in styles]
         objective = Objective(vgg, _resize(content, size), scaled, weights)
-        for best, loss, terms in _descend(objective, _resize(picture, size), count, optimizer):
+        for best, loss, terms in _descend(objective, _resize(picture, size), count, optimizer, of_pixels):
             done += 1
             picture = best.clamp(0, 1)
             yield StillReport(done, sum(counts), loss, terms, picture)
@@ -244,42 +253,65 @@ def match_colours(style: Tensor, content: Tensor) -> Tensor:
 
 
 def _descend(
-    objective: Objective, start: Tensor, iterations: int, optimizer: str
+    objective: Objective, start: Tensor, iterations: int, optimizer: str, of_pixels: bool
 ) -> Iterator[tuple[Tensor, float, dict[str, float]]]:
     """Yield the best picture so far with its objective and terms, after each iteration."""
-    picture = start.clone().requires_grad_()
+    variables = torch.zeros_like(start, memory_format=torch.contiguous_format).requires_grad_()
     best, best_loss, best_terms = start, math.inf, dict[str, float]()
     seen, seen_loss = torch.empty(0), torch.empty(0)
+    change: Callable[[Tensor], Tensor] = (lambda x: x) if of_pixels or optimizer == "adam" else natural_changes(start)
     steps: torch.optim.Optimizer
     if optimizer == "lbfgs":
         steps = torch.optim.LBFGS(
-            [picture],
+            [variables],
             max_iter=1,
             max_eval=25,  # by default 1 for 1 iteration, which leaves nothing for the line search
-            history_size=min(100, max(10, HISTORY_VALUES // picture.numel())),
+            history_size=min(100, max(10, HISTORY_VALUES // start.numel())),
             line_search_fn="strong_wolfe",
         )
     else:
-        steps = torch.optim.Adam([picture], lr=0.02)
+        steps = torch.optim.Adam([variables], lr=0.02)
 
     def evaluate() -> Tensor:
         nonlocal best, best_loss, best_terms, seen, seen_loss
-        if torch.equal(seen, picture.detach()):  # L-BFGS asks again where its line search ended
+        if torch.equal(seen, variables.detach()):  # L-BFGS asks again where its line search ended
             return seen_loss
         steps.zero_grad()
+        picture = start + change(variables)
         loss, terms = objective(picture)
         loss.backward()  # type: ignore[no-untyped-call]
-        assert picture.grad is not None
-        picture.grad = picture.grad.contiguous()  # VGG's channels-last gradient; L-BFGS views it flat
-        seen, seen_loss = picture.detach().clone(), loss.detach()
+        assert variables.grad is not None
+        variables.grad = variables.grad.contiguous()  # VGG's channels-last gradient; L-BFGS views it flat
+        seen, seen_loss = variables.detach().clone(), loss.detach()
         if float(seen_loss) < best_loss:
-            best, best_loss = seen, float(seen_loss)
+            best, best_loss = picture.detach(), float(seen_loss)
             best_terms = {name: float(term.detach()) for name, term in terms.items()}
         return seen_loss
 
     for _ in range(iterations):
         steps.step(evaluate)  # type: ignore[no-untyped-call]
         yield best, best_loss, best_terms
+
+
+def natural_changes(picture: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a linear map from white noise to changes of a picture, both of the shape (1, 3, H, W) of `picture`.
+
+    As in pictures, brightness varies more than colour, and large shapes more than small ones. L-BFGS gets further in as
+    many iterations on what this maps from than on pixels, where large shapes and brightness are many steps away.
+    """
+    height, width = picture.shape[2:]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+    frequency = torch.hypot(rows, columns).clamp_min(1 / min(height, width))
+    amplitude = (frequency**-FALL_OFF).to(picture.device)
+    amplitude = amplitude / amplitude.square().mean().sqrt()
+    axes = F.normalize(torch.tensor(OPPONENT_AXES), dim=1) * torch.tensor(OPPONENT_SCALES)[:, None]
+    axes = axes.to(picture.device)
+
+    def change(noise: Tensor) -> Tensor:
+        shaped = torch.fft.irfft2(torch.fft.rfft2(noise) * amplitude, s=(height, width))
+        return torch.einsum("ac,nahw->nchw", axes, shaped)
+
+    return change
 
 
 def _load(path: Path, size: int) -> Tensor:

@@ -146,7 +146,7 @@ class Baseline:
         for number, photo in enumerate(lacking):
             pixels = photo.pixels.to(self._judge.device)
             self._keep(photo, 0, pixels)
-            for step in optimize(self._judge.vgg, pixels, painting, pixels, WEIGHTS, iterations):
+            for step in optimize(self._judge.vgg, pixels, painting, pixels, WEIGHTS, iterations, of_pixels=True):
                 if step.iteration in milestones:
                     self._keep(photo, step.iteration, step.picture)
                 report(number * iterations + step.iteration, len(lacking) * iterations)
