@@ -302,10 +302,10 @@ def natural_changes(picture: Tensor) -> Callable[[Tensor], Tensor]:
     height, width = picture.shape[2:]
     rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
     frequency = torch.hypot(rows, columns).clamp_min(1 / min(height, width))
-    amplitude = (frequency**-FALL_OFF).to(picture.device)
+    amplitude = (frequency**-FALL_OFF).to(picture)
     amplitude = amplitude / amplitude.square().mean().sqrt()
     axes = F.normalize(torch.tensor(OPPONENT_AXES), dim=1) * torch.tensor(OPPONENT_SCALES)[:, None]
-    axes = axes.to(picture.device)
+    axes = axes.to(picture)
 
     def change(noise: Tensor) -> Tensor:
         shaped = torch.fft.irfft2(torch.fft.rfft2(noise) * amplitude, s=(height, width))
