@@ -76,6 +76,19 @@ class Screen:
         values = dict(line.split("=") for line in lines)
         return int(values["X"]), int(values["Y"]), int(values["WIDTH"]), int(values["HEIGHT"])
 
+    def settled(self) -> np.ndarray:
+        """Return the picture once nothing fades any more."""
+        before = self.picture()
+
+        def still() -> bool:
+            nonlocal before
+            time.sleep(1)
+            last, before = before, self.picture()
+            return difference(last, before) < 0.2
+
+        wait_until(still, 20)
+        return before
+
     def moves_within(self, seconds: float) -> bool:
         before, deadline = self.picture(), time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -166,11 +179,10 @@ def hud_difference(a: np.ndarray, b: np.ndarray) -> float:
 def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str], tmp_path: Path):
     videos = tmp_path / "videos"
     assert app.poll() is None, app.communicate()
-    second = screen.picture()
+    second = screen.settled()
     screen.press("n")
     wait_until(lambda: difference(second, screen.picture()) > 8, 10)
-    time.sleep(2)  # for what fades
-    wave = screen.picture()
+    wave = screen.settled()
 
     def shows(picture: np.ndarray, limit: float = 2.0) -> None:
         wait_until(lambda: difference(picture, screen.picture()) < limit, 10)
