@@ -251,7 +251,7 @@ def test_hundreds_of_changes_leave_no_thread_and_no_engine(bench: Bench):
     before = threading.active_count(), engines(), native_threads()
     chance = random.Random(1)
     most = 0
-    for turn in range(400):
+    for turn in range(200):
         chance.choice([bench.stylist.step, bench.stylist.blend, lambda: bench.stylist.choose(chance.randint(1, 4))])()
         for _ in range(chance.randint(0, 4)):
             bench.paint(0.05)

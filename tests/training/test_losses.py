@@ -3,6 +3,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from training.losses import content_error, gram_matrix, overflow, style_error, temporal_error, total_variation
+from training.vgg import STYLE_LAYERS
 
 RNG = torch.Generator().manual_seed(4)
 
@@ -12,7 +13,7 @@ def features(*shape: int) -> Tensor:
 
 
 def plain(channels: int) -> dict[str, Tensor]:
-    return {name: torch.ones(channels, dtype=torch.float64) for name in ("relu1_1", "relu4_1", "relu5_1")}
+    return {name: torch.ones(channels, dtype=torch.float64) for name in STYLE_LAYERS}
 
 
 def test_gram_matrix_by_hand():
@@ -41,12 +42,14 @@ def test_content_error_is_one_for_nothing():
     torch.testing.assert_close(content_error(torch.zeros_like(f), f), torch.tensor(1.0, dtype=torch.float64))
 
 
-def test_style_of_the_first_layers_is_asked_of_every_quarter():
+def test_strokes_are_asked_of_every_quarter_and_colours_of_the_whole():
     strong, blank = torch.ones(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
     target = gram_matrix(torch.ones(1, 2, 8, 8))
     one_spot = torch.cat([torch.cat([2 * strong, blank], 3), torch.cat([blank, blank], 3)], 2)
-    assert style_error({"relu5_1": one_spot}, {"relu5_1": target}, plain(2)) < 1e-6  # the whole looks right
-    assert style_error({"relu1_1": one_spot}, {"relu1_1": target}, plain(2)) > 0.7  # its quarters do not
+    assert style_error({"relu1_1": one_spot}, {"relu1_1": target}, plain(2)) < 1e-6  # the whole looks right
+    for layer in ("relu2_1", "relu3_1"):
+        assert style_error({layer: one_spot}, {layer: target}, plain(2)) > 0.7  # its quarters do not
+    assert style_error({"relu5_1": one_spot}, {"relu5_1": target}, plain(2)) < 1e-6
 
 
 def test_a_louder_filter_counts_more_in_the_second_half_of_the_style():

@@ -25,7 +25,7 @@ from training.cli import main
 from training.config import TrainConfig
 from training.data import load_picture
 from training.export import export_style, load_net
-from training.trainer import Trainer
+from training.trainer import CONTENT_ERROR, Trainer
 from training.transform_net import STRIDE, TransformNet
 
 
@@ -279,7 +279,7 @@ def test_the_style_weight_is_steered_by_what_the_photos_may_lose(
         reports = []
         trainer.run(reports.append, Event())
         lost = [report.terms["content"] for report in reports]
-        assert min(lost) > 0.2 * 0.78 and max(lost) < 2 * 0.78  # a new net has lost much, yet not all
+        assert min(lost) > 0.2 * CONTENT_ERROR and max(lost) < 2 * CONTENT_ERROR  # a new net has lost much, yet not all
         return [report.terms["weight"] for report in reports]
 
     strong, weak = steered(2.0), steered(0.2)
