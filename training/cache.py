@@ -50,7 +50,7 @@ class FeatureCache:
             folder.mkdir(parents=True, exist_ok=True)
             for other in folder.parent.iterdir():
                 if other != folder:
-                    shutil.rmtree(other)
+                    shutil.rmtree(other, ignore_errors=True)  # another training may remove it at the same time
             self._features = _mapped(folder / "features", np.float16, (self._count, *shape))
             self._known = _mapped(folder / "known", np.uint8, (self._count,))
         except OSError as error:

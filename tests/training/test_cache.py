@@ -1,5 +1,6 @@
 """Content features kept for other styles: computed once, of the same value, within the limit."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
@@ -85,3 +86,14 @@ def test_a_second_style_trains_on_kept_features_as_it_would_without(
     torch.testing.assert_close(without, first, rtol=1e-3, atol=1e-4)
     monkeypatch.setattr("training.data.NEAREST", 1.2)
     assert train("other-crops.onnx")[1] == 4
+
+
+def test_trainings_that_start_at_once_remove_the_old_features_together(cache_folder: Path):
+    for attempt in range(5):
+        old = cache_folder / "content-features" / f"old{attempt}"
+        old.mkdir(parents=True)
+        for k in range(100):
+            (old / str(k)).touch()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: FeatureCache({"seed": 1}, SHAPE, 100 * EACH_GB), range(8)))
+        assert not old.exists()
