@@ -17,6 +17,8 @@ TILED = ("relu2_1", "relu3_1")
 colours and brightness: asked of each quarter, it makes light and dark of the photo one tint."""
 WORST = 20.0
 """Relative style errors above this count as this: one odd picture must not rule a step."""
+PAN_PX = 64
+"""How far the camera pans at most for the temporal term; what it sees is as much smaller."""
 
 
 def gram_matrix(features: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -88,20 +90,23 @@ def temporal_error(
     stylized: Tensor,
     rngs: Sequence[torch.Generator],
 ) -> Tensor:
-    """Return how much the pictures change beyond their motion when the photos move by some pixels and get noise.
+    """Return how much the pictures change beyond their motion when the camera moves and its pictures get noise.
 
-    `stylized` is `net(photos, at)`. Each photo is moved, its canvas with it, by up to 7 pixels and given noise,
-    drawn from its generator; where both pictures show the same place, the squared difference is averaged.
+    `stylized` is `net(photos, at)`. Of each photo a window, `PAN_PX` smaller and somewhere in it, is given noise and
+    painted by itself, its canvas lying where it lay; the squared difference from that part of `stylized` is averaged.
+    What is inside the one lies at the border of the other, so that a net may not paint a frame either.
     """
-    reach = 7
-    motions = [torch.randint(-reach, reach + 1, (2,), generator=rng) for rng in rngs]
-    changed = []
-    for photo, motion, rng in zip(photos, motions, rngs, strict=True):
-        changed.append(_moved(photo, motion) + _noise(photo.shape, rng).to(photo.device))
-    moved = net(torch.stack(changed).clamp(0, 1), at - torch.stack(motions).to(at.device))
-    back = torch.stack([_moved(picture, -motion) for picture, motion in zip(moved, motions, strict=True)])
-    inner = slice(2 * reach, -2 * reach)
-    return (back - stylized)[:, :, inner, inner].square().mean()
+    height, width = (side - PAN_PX for side in photos.shape[2:])
+    corners = torch.stack([torch.randint(PAN_PX + 1, (2,), generator=rng) for rng in rngs])
+
+    def seen(pictures: Tensor) -> Tensor:
+        pairs = zip(pictures, corners.tolist(), strict=True)
+        return torch.stack([picture[:, top : top + height, left : left + width] for picture, (top, left) in pairs])
+
+    windows = seen(photos)
+    noise = torch.stack([_noise(windows.shape[1:], rng) for rng in rngs]).to(windows.device)
+    painted = net((windows + noise).clamp(0, 1), at + corners.to(at.device))
+    return (painted - seen(stylized)).square().mean()
 
 
 def _noise(shape: torch.Size, rng: torch.Generator) -> Tensor:
@@ -110,11 +115,6 @@ def _noise(shape: torch.Size, rng: torch.Generator) -> Tensor:
     blocks = torch.randn(1, shape[0], -(-shape[1] // 8), -(-shape[2] // 8), generator=rng)
     smooth = F.interpolate(blocks, size=shape[1:], mode="bilinear")[0]
     return fine * torch.randn(shape, generator=rng) + coarse * smooth
-
-
-def _moved(picture: Tensor, motion: Tensor) -> Tensor:
-    """Return (3, H, W) moved down and across, what leaves it coming in again on the other side."""
-    return picture.roll((int(motion[0]), int(motion[1])), dims=(1, 2))
 
 
 def _relative(off: Tensor, target: Tensor) -> Tensor:

@@ -37,9 +37,9 @@ from training.vgg import BLOCKS, CONTENT_LAYER, STYLE_LAYERS, load_vgg19
 
 CHECKPOINT_S = 120.0
 CALIBRATION_CROPS = 48
-EDGE = 48
-"""Pixels at each side of a crop that the net paints and the loss does not see. Else the net learns to paint a frame: so
-far in it knows where the picture ends, and another colour there pleases the style term."""
+EDGE = 32
+"""Pixels at each side of a crop that the net paints and the perceptual loss does not see. The net knows where a picture
+ends, and would paint a frame there, since other colours and lines please the style term."""
 CANVAS_PX = 4096.0
 """How far a crop may lie from the origin of the canvas: so far that each sees another part of it."""
 TRIAL_CROPS = 4

@@ -1,4 +1,5 @@
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck
 
@@ -82,27 +83,31 @@ def test_gradients_equal_numeric_ones():
 
 
 def test_temporal_error_is_small_for_what_moves_along_and_large_for_what_stays():
-    photos = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
-    grid = 0.5 * (torch.arange(64) % 8 < 4).float().expand(2, 3, 64, 64)
-
-    at = torch.zeros(2, 2)
+    photos, at = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(5)), torch.zeros(2, 2)
+    stripes = 0.5 * (torch.arange(512) % 8 < 4).float()
 
     def error(net):  # the mean over several motions
         rngs = [torch.Generator().manual_seed(s) for s in range(16)]
         pairs = zip(rngs[::2], rngs[1::2], strict=True)
         return sum(float(temporal_error(net, photos, at, net(photos, at), pair)) for pair in pairs)
 
-    def on_canvas(x, at):  # a grid that lies where the canvas does
-        return 0.5 * x + torch.stack([grid[0].roll(tuple(int(-v) for v in where), (1, 2)) for where in at])
+    def on_canvas(x, at):  # stripes that lie where the canvas does
+        return 0.5 * x + torch.stack([stripes[int(left) :][: x.shape[3]].expand(x.shape[1:]) for _, left in at])
 
-    follows, sticks = error(lambda x, _: 0.5 * x), error(lambda x, _: 0.5 * x + grid)
-    assert 0 < 100 * follows < sticks
+    def framed(x, _):
+        inside = F.pad(torch.ones(1, 1, x.shape[2] - 16, x.shape[3] - 16), (8, 8, 8, 8))
+        return 0.5 * x * inside
+
+    follows = error(lambda x, _: 0.5 * x)
+    assert follows > 0
+    assert error(lambda x, _: 0.5 * x + stripes[: x.shape[3]]) > 100 * follows
+    assert error(framed) > 100 * follows
     assert error(on_canvas) < 2 * follows
 
 
 def test_the_noise_is_not_only_of_single_pixels():
     """A blur over 5 x 5 would leave 1/25 of white noise; a codec's stays."""
-    photos, at = torch.full((8, 3, 64, 64), 0.5), torch.zeros(8, 2)
+    photos, at = torch.full((8, 3, 128, 128), 0.5), torch.zeros(8, 2)
 
     def error(net):
         return float(
