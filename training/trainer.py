@@ -48,7 +48,7 @@ PREVIEW_PHOTOS = 4
 WARM_UP_STEPS = 50
 HELD = 0.3
 """Part of the training before the learning rate falls."""
-CONTENT_ERROR = 0.86
+CONTENT_ERROR = 0.82
 """What a painting of strength 1 may lose of its photo: the content error that the style weight is steered to."""
 FIRST_STYLE_WEIGHT = {"none": 1.0, "a style": 4.0}
 """By what the training starts from."""
