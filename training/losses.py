@@ -21,6 +21,17 @@ PAN_PX = 64
 """How far the camera pans at most for the temporal term; what it sees is as much smaller."""
 
 
+def _color_axes() -> Tensor:
+    """Return 12 unit vectors (12, 3) in RGB, more of them colour against colour than light against dark."""
+    opponents = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]), dim=1)
+    directions = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    return F.normalize(directions @ (torch.tensor([[1.0], [2.0], [2.0]]) * opponents), dim=1)
+
+
+COLOR_AXES = _color_axes()
+"""Along which palettes are compared."""
+
+
 def gram_matrix(features: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return F F^T / (H W) of each picture: (N, C, H, W) to (N, C, C).
 
@@ -69,6 +80,26 @@ def content_error(features: Tensor, target: Tensor) -> Tensor:
     """Return the squared relative error of activations (N, C, H, W). Source: Johnson et al. (2016), section 3.2."""
     dims = (1, 2, 3)
     return ((features - target).square().sum(dim=dims) / target.square().sum(dim=dims)).mean()
+
+
+def palette(pictures: Tensor) -> Tensor:
+    """Return the colours of pictures (N, 3, H, W): projected on `COLOR_AXES` and sorted along each, (N, axes, P)."""
+    colors = F.avg_pool2d(pictures, 2).flatten(2)  # (N, 3, P)
+    return torch.einsum("dc,ncp->ndp", COLOR_AXES.to(colors), colors).sort(dim=2).values
+
+
+def palette_error(pictures: Tensor, target: Tensor) -> Tensor:
+    """Return how far the colours of pictures (N, 3, H, W) are from a `palette` (1, axes, P), wherever they lie.
+
+    Along each axis, the squared distance by which a picture's colours must move to become the target's, relative to
+    their spread there. Gram matrices leave much of it open: a few loud spots on one tint please them.
+
+    Source: Heitz et al. (2021), "A Sliced Wasserstein Loss for Neural Texture Synthesis", section 3, of the pixels.
+    """
+    own = palette(pictures)
+    theirs = F.interpolate(target, size=own.shape[2], mode="linear", align_corners=True)
+    spread = target.var(dim=2, keepdim=True)
+    return ((own - theirs).square() / (spread + 0.1 * spread.mean()).clamp_min(1e-4)).mean()
 
 
 def total_variation(pictures: Tensor) -> Tensor:

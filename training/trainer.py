@@ -27,7 +27,15 @@ from training.cache import FeatureCache
 from training.config import TrainConfig
 from training.data import RandomCrops, check_writable, list_content, load_picture, load_resized, readable, save_picture
 from training.export import export_style
-from training.losses import content_error, gram_matrix, style_error, temporal_error, total_variation
+from training.losses import (
+    content_error,
+    gram_matrix,
+    palette,
+    palette_error,
+    style_error,
+    temporal_error,
+    total_variation,
+)
 from training.parallel import Processes
 from training.preview import Preview
 from training.scales import shipped_means
@@ -48,6 +56,8 @@ PREVIEW_PHOTOS = 4
 WARM_UP_STEPS = 50
 HELD = 0.3
 """Part of the training before the learning rate falls."""
+PALETTE = 0.4
+"""Weight of the palette, relative to that of the style."""
 CONTENT_ERROR = 0.82
 """What a painting of strength 1 may lose of its photo: the content error that the style weight is steered to."""
 FIRST_STYLE_WEIGHT = {"none": 1.0, "a style": 4.0}
@@ -82,7 +92,7 @@ class StepReport:
     """Part of the training that is done, 0 to 1."""
     elapsed_s: float
     terms: dict[str, float]
-    """Loss terms, unweighted: style, content, temporal, variation; and the style's weight."""
+    """Loss terms, unweighted: style, content, palette, temporal, variation; and the style's weight."""
 
 
 class Trainer:
@@ -127,6 +137,7 @@ class Trainer:
         self.vgg.normalize(self.means)
         with torch.no_grad():
             features = self.vgg(style.to(self.device), STYLE_LAYERS)
+        self.palette = palette(style.to(self.device))
         self.style_grams = {name: gram_matrix(features[name]) for name in STYLE_LAYERS}
         self.started_from, net = (str(saved["started_from"]), TransformNet()) if saved else self._start()
         self.style_weight = FIRST_STYLE_WEIGHT["none" if self.started_from == "none" else "a style"]
@@ -260,10 +271,11 @@ class Trainer:
         terms = {
             "style": style_error(features, self.style_grams, self.vgg.loudness),
             "content": content_error(features[CONTENT_LAYER], content),
+            "palette": palette_error(_inner(stylized), self.palette),
             "temporal": temporal_error(self.shared_net, photos, at, stylized, rngs),
             "variation": total_variation(stylized),
         }
-        weights = (self.style_weight, 1.0, config.temporal_weight, config.tv_weight)
+        weights = (self.style_weight, 1.0, PALETTE * self.style_weight, config.temporal_weight, config.tv_weight)
         loss = torch.stack([weight * term for weight, term in zip(weights, terms.values(), strict=True)]).sum()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -3,7 +3,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from training.losses import content_error, gram_matrix, overflow, style_error, temporal_error, total_variation
+from training.losses import (
+    content_error,
+    gram_matrix,
+    overflow,
+    palette,
+    palette_error,
+    style_error,
+    temporal_error,
+    total_variation,
+)
 from training.vgg import STYLE_LAYERS
 
 RNG = torch.Generator().manual_seed(4)
@@ -62,6 +71,19 @@ def test_a_louder_filter_counts_more_in_the_second_half_of_the_style():
     assert first > 1.5 * second
 
 
+def test_the_palette_is_what_colours_there_are_and_not_where():
+    picture = F.interpolate(torch.rand(1, 3, 8, 8, generator=RNG), scale_factor=2)  # in cells, which are seen whole
+    target = palette(picture)
+    assert palette_error(picture.flip(2), target) < 1e-10
+    assert palette_error(picture.repeat(1, 1, 2, 1), target) < 1e-2  # of twice the size
+    grey = picture.mean(dim=1, keepdim=True).expand_as(picture)
+    tinted = picture.mean(dim=(2, 3), keepdim=True).expand_as(picture)
+    paler = 0.5 * (picture + tinted)
+    assert 0.02 < palette_error(paler, target) < palette_error(tinted, target)
+    assert palette_error(grey, target) > 0.1  # as light and dark as the picture
+    assert torch.isfinite(palette_error(picture, palette(torch.ones_like(picture))))
+
+
 def test_overflow_by_hand():
     assert overflow(torch.tensor([0.0, 0.5, 1.0])) == 0
     torch.testing.assert_close(overflow(torch.tensor([-0.2, 0.5, 1.4, 1.0])), torch.tensor((0.04 + 0.16) / 4))
@@ -78,6 +100,8 @@ def test_gradients_equal_numeric_ones():
     grams = {"relu1_1": gram_matrix(target[:1]), "relu5_1": gram_matrix(target[:1])}
     assert gradcheck(lambda x: style_error({"relu1_1": x, "relu5_1": x}, grams, plain(3)), f)
     assert gradcheck(lambda x: content_error(x, target), f)
+    colors = palette(features(1, 3, 6, 6).detach())
+    assert gradcheck(lambda pictures: palette_error(pictures, colors), features(2, 3, 8, 8))
     assert gradcheck(total_variation, features(1, 3, 4, 5))
     assert gradcheck(lambda pictures: overflow(2 * pictures - 0.5), features(1, 3, 4, 5))
 

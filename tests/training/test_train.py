@@ -68,8 +68,9 @@ def test_training_lowers_the_loss_and_exports_a_style(
     reports = []
     trainer.run(reports.append, Event())
     assert [report.step for report in reports] == list(range(1, 41)) and reports[-1].progress == 1
-    first, last = (sum(r.terms["style"] for r in part) for part in (reports[:8], reports[-8:]))
-    assert last < 0.97 * first
+    for term in ("style", "palette"):
+        first, last = (sum(r.terms[term] for r in part) for part in (reports[:8], reports[-8:]))
+        assert last < 0.97 * first, term
     trainer.export()
     metadata = Engine(tmp_path / "s.onnx", (640, 480)).metadata
     assert metadata.name == "s" and metadata.training["steps"] == 40
@@ -305,7 +306,7 @@ def test_tensorboard_shows_the_terms(
     done = nst_train(style_picture, *options, "--from", "none")
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(tmp_path / "log")).Reload()
-    assert {"style", "content", "temporal", "variation", "weight"} <= set(events.Tags()["scalars"])
+    assert {"style", "content", "palette", "temporal", "variation", "weight"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("style")] == [1, 2, 3]
     assert all(event.value > 0 for event in events.Scalars("content"))
 
