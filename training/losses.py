@@ -20,6 +20,9 @@ WORST = 20.0
 PAN_PX = 64
 """How far the camera pans at most for the temporal term; what it sees is as much smaller."""
 
+AREA_PX = 32
+"""From which size on colours must follow the photo alone."""
+
 
 def _color_axes() -> Tensor:
     """Return 12 unit vectors (12, 3) in RGB, more of them colour against colour than light against dark."""
@@ -30,6 +33,8 @@ def _color_axes() -> Tensor:
 
 COLOR_AXES = _color_axes()
 """Along which palettes are compared."""
+LEAST_VARIANCE = 1e-3
+"""Of the colours of a style image: of one that is nearly flat they need not be met so closely."""
 
 
 def gram_matrix(features: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -91,15 +96,16 @@ def palette(pictures: Tensor) -> Tensor:
 def palette_error(pictures: Tensor, target: Tensor) -> Tensor:
     """Return how far the colours of pictures (N, 3, H, W) are from a `palette` (1, axes, P), wherever they lie.
 
-    Along each axis, the squared distance by which a picture's colours must move to become the target's, relative to
-    their spread there. Gram matrices leave much of it open: a few loud spots on one tint please them.
+    Along each axis, the squared distance by which a picture's colours must move to become the target's, relative to the
+    target's variance there. Gram matrices leave much of it open: a few loud spots on one tint please them.
 
-    Source: Heitz et al. (2021), "A Sliced Wasserstein Loss for Neural Texture Synthesis", section 3, of the pixels.
+    Source: Heitz et al. (2021), "A Sliced Wasserstein Loss for Neural Texture Synthesis"; there of activations, along
+    random axes, here of pixels, along fixed ones.
     """
     own = palette(pictures)
     theirs = F.interpolate(target, size=own.shape[2], mode="linear", align_corners=True)
-    spread = target.var(dim=2, keepdim=True)
-    return ((own - theirs).square() / (spread + 0.1 * spread.mean()).clamp_min(1e-4)).mean()
+    variance = target.var(dim=2, keepdim=True)
+    return ((own - theirs).square() / (variance + 0.1 * variance.mean()).clamp_min(LEAST_VARIANCE)).mean()
 
 
 def total_variation(pictures: Tensor) -> Tensor:
@@ -138,6 +144,15 @@ def temporal_error(
     noise = torch.stack([_noise(windows.shape[1:], rng) for rng in rngs]).to(windows.device)
     painted = net((windows + noise).clamp(0, 1), at + corners.to(at.device))
     return (painted - seen(stylized)).square().mean()
+
+
+def canvas_error(stylized: Tensor, elsewhere: Tensor) -> Tensor:
+    """Return how much colours of areas hang on the canvas: of photos painted (N, 3, H, W) at two places of it.
+
+    Strokes, finer than `AREA_PX`, may lie where the canvas has them. Areas must not: they would cross what is in the
+    photo as stripes.
+    """
+    return F.avg_pool2d(stylized - elsewhere, AREA_PX, stride=AREA_PX // 2).square().mean()
 
 
 def _noise(shape: torch.Size, rng: torch.Generator) -> Tensor:

@@ -28,6 +28,7 @@ from training.config import TrainConfig
 from training.data import RandomCrops, check_writable, list_content, load_picture, load_resized, readable, save_picture
 from training.export import export_style
 from training.losses import (
+    canvas_error,
     content_error,
     gram_matrix,
     palette,
@@ -56,8 +57,10 @@ PREVIEW_PHOTOS = 4
 WARM_UP_STEPS = 50
 HELD = 0.3
 """Part of the training before the learning rate falls."""
-PALETTE = 0.4
+PALETTE_WEIGHT = 0.4
 """Weight of the palette, relative to that of the style."""
+CANVAS_WEIGHT = 100.0
+"""Weight of what the colours of areas owe to the canvas."""
 CONTENT_ERROR = 0.82
 """What a painting of strength 1 may lose of its photo: the content error that the style weight is steered to."""
 FIRST_STYLE_WEIGHT = {"none": 1.0, "a style": 4.0}
@@ -92,7 +95,7 @@ class StepReport:
     """Part of the training that is done, 0 to 1."""
     elapsed_s: float
     terms: dict[str, float]
-    """Loss terms, unweighted: style, content, palette, temporal, variation; and the style's weight."""
+    """Loss terms, unweighted: style, content, palette, temporal, canvas, variation; and the style's weight."""
 
 
 class Trainer:
@@ -203,6 +206,7 @@ class Trainer:
                 "stroke_size": config.stroke_size,
                 "strength": config.strength,
                 "style_weight": round(self.style_weight, 2),
+                "palette_weight": round(PALETTE_WEIGHT * self.style_weight, 2),
                 "content_weight": 1.0,
                 "temporal_weight": config.temporal_weight,
                 "tv_weight": config.tv_weight,
@@ -265,17 +269,23 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         content = self.cache(first, _inner(photos), self._content)
-        at = CANVAS_PX * torch.stack([torch.rand(2, generator=rng) for rng in rngs]).to(self.device)
+        at, elsewhere = (
+            CANVAS_PX * torch.stack([torch.rand(2, generator=rng) for rng in rngs]).to(self.device) for _ in range(2)
+        )
         stylized = self.shared_net(photos, at)
         features = self._see(_inner(stylized), (*STYLE_LAYERS, CONTENT_LAYER))
+        with torch.no_grad():  # of two paintings, one can be moved towards the other
+            moved = self.shared_net(_inner(photos), elsewhere)
         terms = {
             "style": style_error(features, self.style_grams, self.vgg.loudness),
             "content": content_error(features[CONTENT_LAYER], content),
             "palette": palette_error(_inner(stylized), self.palette),
             "temporal": temporal_error(self.shared_net, photos, at, stylized, rngs),
+            "canvas": canvas_error(_inner(stylized), moved),
             "variation": total_variation(stylized),
         }
-        weights = (self.style_weight, 1.0, PALETTE * self.style_weight, config.temporal_weight, config.tv_weight)
+        style = self.style_weight
+        weights = (style, 1.0, PALETTE_WEIGHT * style, config.temporal_weight, CANVAS_WEIGHT, config.tv_weight)
         loss = torch.stack([weight * term for weight, term in zip(weights, terms.values(), strict=True)]).sum()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from training.losses import (
+    canvas_error,
     content_error,
     gram_matrix,
     overflow,
@@ -102,6 +103,7 @@ def test_gradients_equal_numeric_ones():
     assert gradcheck(lambda x: content_error(x, target), f)
     colors = palette(features(1, 3, 6, 6).detach())
     assert gradcheck(lambda pictures: palette_error(pictures, colors), features(2, 3, 8, 8))
+    assert gradcheck(lambda x: canvas_error(x, torch.zeros_like(x)), features(1, 3, 32, 48))
     assert gradcheck(total_variation, features(1, 3, 4, 5))
     assert gradcheck(lambda pictures: overflow(2 * pictures - 0.5), features(1, 3, 4, 5))
 
@@ -127,6 +129,15 @@ def test_temporal_error_is_small_for_what_moves_along_and_large_for_what_stays()
     assert error(lambda x, _: 0.5 * x + stripes[: x.shape[3]]) > 100 * follows
     assert error(framed) > 100 * follows
     assert error(on_canvas) < 2 * follows
+
+
+def test_areas_must_not_follow_the_canvas_and_strokes_may():
+    def striped(period, start):  # pictures with stripes of 0.2 and 0.8, from `start` on
+        return (0.2 + 0.6 * ((torch.arange(192) + start) % period < period / 2)).expand(1, 3, 192, 192)
+
+    assert canvas_error(striped(128, 0), striped(128, 0)) == 0
+    assert canvas_error(striped(128, 0), striped(128, 32)) > 0.05  # half of what the pictures differ by
+    assert canvas_error(striped(8, 0), striped(8, 2)) < 1e-6
 
 
 def test_the_noise_is_not_only_of_single_pixels():

@@ -78,6 +78,20 @@ def test_training_lowers_the_loss_and_exports_a_style(
     assert load_picture(trainer.preview.path).shape == (1, 3, 2 * 256, 5 * 256)
 
 
+@pytest.mark.parametrize("term", ["palette", "canvas"])
+def test_a_term_that_weighs_more_gets_lower(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, term: str
+):
+    def reached(weight: float) -> float:
+        monkeypatch.setattr(f"training.trainer.{term.upper()}_WEIGHT", weight)
+        trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / f"{weight}.onnx", steps=12))
+        reports = []
+        trainer.run(reports.append, Event())
+        return reports[-1].terms[term]
+
+    assert reached(1000) < reached(0)
+
+
 def test_start_from_an_exported_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
     first = Trainer(config(style_picture, photos, random_vgg, tmp_path / "a.onnx", steps=2))
     first.run(lambda _: None, Event())
@@ -306,7 +320,7 @@ def test_tensorboard_shows_the_terms(
     done = nst_train(style_picture, *options, "--from", "none")
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(tmp_path / "log")).Reload()
-    assert {"style", "content", "palette", "temporal", "variation", "weight"} <= set(events.Tags()["scalars"])
+    assert {"style", "content", "palette", "canvas", "temporal", "variation", "weight"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("style")] == [1, 2, 3]
     assert all(event.value > 0 for event in events.Scalars("content"))
 
