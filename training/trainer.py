@@ -209,6 +209,7 @@ class Trainer:
                 "palette_weight": round(PALETTE_WEIGHT * self.style_weight, 2),
                 "content_weight": 1.0,
                 "temporal_weight": config.temporal_weight,
+                "canvas_weight": CANVAS_WEIGHT,
                 "tv_weight": config.tv_weight,
                 "photos": len(self.photos),
                 "start": self.started_from,
