@@ -332,8 +332,9 @@ class Trainer:
         @torch.no_grad()
         def off(net: TransformNet) -> float:
             photos = torch.stack([crops[i] for i in range(TRIAL_CROPS)]).to(self.device)
-            features = self.vgg(_inner(net.to(self.device)(photos)), STYLE_LAYERS)
-            return float(style_error(features, self.style_grams, self.vgg.loudness))
+            painted = _inner(net.to(self.device)(photos))
+            off_style = style_error(self.vgg(painted, STYLE_LAYERS), self.style_grams, self.vgg.loudness)
+            return float(off_style + PALETTE_WEIGHT * palette_error(painted, self.palette))
 
         return choose_start(self.config.start, off)
 

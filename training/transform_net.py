@@ -47,7 +47,7 @@ class TransformNet(nn.Module):
         self.skip2 = nn.Conv2d(16, 16, 1)
         self.lateral2 = nn.Conv2d(32, 16, 1)
         self.refine2 = ResidualDepthwise(16)
-        self.paint = UpsampleConv(16, 3)
+        self.paint = UpsampleConv(16, 3, crop=MARGIN)
         for texture in (self.texture4, self.texture8):
             nn.init.normal_(texture.weight, std=0.1)
 
@@ -65,8 +65,8 @@ class TransformNet(nn.Module):
         y4 = F.relu(self.refine4(y4) + y4)
         y2 = F.relu(self.skip2(x2) + double(self.lateral2(y4)))
         y2 = F.relu(self.refine2(y2))
-        y1: Tensor = self.paint(y2)
-        return y1[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+        y1: Tensor = self.paint(y2)  # without the margin
+        return y1
 
 
 class Canvas(nn.Module):
@@ -190,7 +190,8 @@ class UpsampleConv(nn.Module):
 
     Computed without the large picture: each of the four output phases sees a 3x3 neighbourhood of the small one, so
     both steps fold into four 3x3 kernels (ONNX Runtime does it at load time). Their outputs are interleaved by a
-    transposed convolution with kernels of one 1 each, six times faster there than a pixel shuffle.
+    transposed convolution with kernels of one 1 each, six times faster there than a pixel shuffle; its padding
+    leaves out `crop` pixels at each edge.
 
     Source: Odena, Dumoulin, Olah (2016), "Deconvolution and Checkerboard Artifacts" (resize-convolution).
     """
@@ -198,8 +199,9 @@ class UpsampleConv(nn.Module):
     fold: Tensor  # (2, 3, 3): for each phase, how much of each of 3 small pixels is in each of 3 large ones
     interleave: Tensor  # (4 channels_out, 1, 2, 2): where each phase goes
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, crop: int) -> None:
         super().__init__()
+        self.crop = crop
         self.weight = nn.Parameter(torch.empty(channels_out, channels_in, 3, 3))
         self.bias = nn.Parameter(torch.zeros(channels_out))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
@@ -210,12 +212,12 @@ class UpsampleConv(nn.Module):
         self.register_buffer("interleave", interleave, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (N, channels_out, 2 h, 2 w) from (N, channels_in, h, w)."""
+        """Return (N, channels_out, 2 (h - crop), 2 (w - crop)) from (N, channels_in, h, w)."""
         out, channels = self.weight.shape[:2]
         phases = torch.einsum("apk,oikl,bql->oabipq", self.fold, self.weight, self.fold)
         kernels = phases.reshape(4 * out, channels, 3, 3)
         painted = F.sigmoid(F.conv2d(x, kernels, self.bias.repeat_interleave(4), padding=1))
-        return F.conv_transpose2d(painted, self.interleave, stride=2, groups=out)
+        return F.conv_transpose2d(painted, self.interleave, stride=2, padding=self.crop, groups=out)
 
 
 def leaky(x: Tensor) -> Tensor:
@@ -225,7 +227,7 @@ def leaky(x: Tensor) -> Tensor:
 
 def forget_border(x: Tensor) -> Tensor:
     """Return features whose outermost cells, which have seen the zeros beyond the margin, repeat their neighbours."""
-    return F.pad(x[:, :, 1:-1, 1:-1], (1, 1, 1, 1), mode="replicate")
+    return F.pad(F.pad(x, (-1, -1, -1, -1)), (1, 1, 1, 1), mode="replicate")
 
 
 def double(x: Tensor) -> Tensor:

@@ -33,10 +33,12 @@ def exported(net: TransformNet, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-def test_upsampling_by_phases_is_upsampling_then_convolving():
-    layer, x = UpsampleConv(6, 3), torch.rand(2, 6, 7, 9)
+@pytest.mark.parametrize("crop", [0, 3])
+def test_upsampling_by_phases_is_upsampling_convolving_and_cropping(crop: int):
+    layer, x = UpsampleConv(6, 3, crop), torch.rand(2, 6, 7, 9)
     upsampled = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2, mode="bilinear", align_corners=False)
     expected = F.sigmoid(F.conv2d(upsampled, layer.weight, layer.bias))[:, :, 1:-1, 1:-1]
+    expected = expected[:, :, crop : 14 - crop, crop : 18 - crop]
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -44,7 +46,7 @@ def test_strokes_leave_no_ribs_of_a_third_of_their_width():
     wave = (torch.arange(64) * math.pi / 2).cos().expand(1, 32, 64, 64)  # 8 pixels long once it is upsampled
     torch.manual_seed(0)
     with torch.no_grad():
-        painted = UpsampleConv(32, 64)(0.1 * wave)[0, :, 64]
+        painted = UpsampleConv(32, 64, 0)(0.1 * wave)[0, :, 64]
     energy = torch.fft.rfft(painted - painted.mean(1, keepdim=True)).abs().square().sum(0)
     wave_at, image_at = 128 // 8, 128 * 3 // 8
     assert energy[image_at] < 0.06 * energy[wave_at]  # nearest upsampling has a fifth
