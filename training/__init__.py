@@ -1,1 +1,1 @@
-"""Learning styles: read `transform_net`, then `losses`, then `trainer`, then `export`."""
+"""Learning styles: read `transform_net`, then `losses`, `perceptual_loss`, then `trainer`, then `export`."""

@@ -10,7 +10,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -27,22 +27,14 @@ from training.cache import FeatureCache
 from training.config import TrainConfig
 from training.data import RandomCrops, check_writable, list_content, load_picture, load_resized, readable, save_picture
 from training.export import export_style
-from training.losses import (
-    canvas_error,
-    content_error,
-    gram_matrix,
-    palette,
-    palette_error,
-    style_error,
-    temporal_error,
-    total_variation,
-)
+from training.losses import canvas_error, temporal_error, total_variation
 from training.parallel import Processes
+from training.perceptual_loss import PALETTE_WEIGHT, PerceptualLoss
 from training.preview import Preview
 from training.scales import shipped_means
 from training.start import choose_start
 from training.transform_net import STRIDE, TransformNet
-from training.vgg import BLOCKS, CONTENT_LAYER, STYLE_LAYERS, load_vgg19
+from training.vgg import BLOCKS, load_vgg19
 
 CHECKPOINT_S = 120.0
 CALIBRATION_CROPS = 48
@@ -57,8 +49,6 @@ PREVIEW_PHOTOS = 4
 WARM_UP_STEPS = 50
 HELD = 0.3
 """Part of the training before the learning rate falls."""
-PALETTE_WEIGHT = 0.4
-"""Weight of the palette, relative to that of the style."""
 CANVAS_WEIGHT = 100.0
 """Weight of what the colours of areas owe to the canvas."""
 CONTENT_ERROR = 0.82
@@ -122,7 +112,6 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         self.device = self.processes.device
-        self.half = computes_bfloat16(self.device)
         with self.processes.leader_first():
             self.vgg = load_vgg19(config.vgg_weights).to(self.device)
         saved = self._saved(resume)
@@ -138,10 +127,7 @@ class Trainer:
             means = shipped_means(self.vgg.sha256) or self.vgg.mean_activations(self._calibration())
         self.means = {name: mean.to(self.device) for name, mean in means.items()}
         self.vgg.normalize(self.means)
-        with torch.no_grad():
-            features = self.vgg(style.to(self.device), STYLE_LAYERS)
-        self.palette = palette(style.to(self.device))
-        self.style_grams = {name: gram_matrix(features[name]) for name in STYLE_LAYERS}
+        self.loss = PerceptualLoss(self.vgg, style.to(self.device))
         self.started_from, net = (str(saved["started_from"]), TransformNet()) if saved else self._start()
         self.style_weight = FIRST_STYLE_WEIGHT["none" if self.started_from == "none" else "a style"]
         self.net = net.to(self.device)
@@ -269,18 +255,14 @@ class Trainer:
         rngs = [torch.Generator().manual_seed(config.seed + first + i) for i in range(len(photos))]
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        content = self.cache(first, _inner(photos), self._content)
+        content = self.cache(first, _inner(photos), self.loss.content)
         at, elsewhere = (
             CANVAS_PX * torch.stack([torch.rand(2, generator=rng) for rng in rngs]).to(self.device) for _ in range(2)
         )
         stylized = self.shared_net(photos, at)
-        features = self._see(_inner(stylized), (*STYLE_LAYERS, CONTENT_LAYER))
         with torch.no_grad():  # of two paintings, one can be moved towards the other
             moved = self.shared_net(_inner(photos), elsewhere)
-        terms = {
-            "style": style_error(features, self.style_grams, self.vgg.loudness),
-            "content": content_error(features[CONTENT_LAYER], content),
-            "palette": palette_error(_inner(stylized), self.palette),
+        terms = self.loss.terms(_inner(stylized), content) | {
             "temporal": temporal_error(self.shared_net, photos, at, stylized, rngs),
             "canvas": canvas_error(_inner(stylized), moved),
             "variation": total_variation(stylized),
@@ -332,21 +314,9 @@ class Trainer:
         @torch.no_grad()
         def off(net: TransformNet) -> float:
             photos = torch.stack([crops[i] for i in range(TRIAL_CROPS)]).to(self.device)
-            painted = _inner(net.to(self.device)(photos))
-            off_style = style_error(self.vgg(painted, STYLE_LAYERS), self.style_grams, self.vgg.loudness)
-            return float(off_style + PALETTE_WEIGHT * palette_error(painted, self.palette))
+            return self.loss.off_style(_inner(net.to(self.device)(photos)))
 
         return choose_start(self.config.start, off)
-
-    @torch.no_grad()
-    def _content(self, pictures: Tensor) -> Tensor:
-        return self._see(pictures, [CONTENT_LAYER])[CONTENT_LAYER]
-
-    def _see(self, pictures: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """Return the loss network's activations, float32, computed at the precision that is fast on this device."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            features = self.vgg(pictures, layers)
-        return {name: activations.float() for name, activations in features.items()}
 
     def _content_settings(self) -> dict[str, Any]:
         """Return what the content features of the crops depend on; the first of them stands for how they are cut."""
@@ -359,7 +329,7 @@ class Trainer:
             "seed": self.config.seed,
             "vgg": self.vgg.sha256,
             "means": means,
-            "bfloat16": self.half,
+            "bfloat16": self.loss.half,
         }
 
     def _calibration(self) -> list[Tensor]:
@@ -413,14 +383,6 @@ def _load_style(config: TrainConfig) -> Tensor:
             f"style; {SMALLEST_STYLE} on each side are needed."
         )
     return style
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Return whether a device multiplies bfloat16 faster than float32, rather than emulating it."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    abilities = torch.cpu.get_capabilities()
-    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
 def _features_shape(crop: int) -> tuple[int, int, int]:

@@ -37,7 +37,7 @@ import training.trainer
 from tests.training.test_parallel import gradient
 from tests.training.test_train import config
 training.trainer.CHECKPOINT_S, training.trainer.CALIBRATION_CROPS = 0.0, 2
-training.trainer.computes_bfloat16 = lambda device: False
+training.perceptual_loss.computes_bfloat16 = lambda device: False
 trainer = training.trainer.Trainer(config(*map(Path, sys.argv[1:])))
 
 def show(report):
@@ -53,7 +53,7 @@ trainer.run(show, Event())
 def test_two_processes_have_the_gradient_of_one_and_one_goes_on_where_they_were_stopped(
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("training.trainer.computes_bfloat16", lambda _: False)
+    monkeypatch.setattr("training.perceptual_loss.computes_bfloat16", lambda _: False)
     alone = Trainer(config(style_picture, photos, random_vgg, tmp_path / "alone.onnx"))
     reports: list[StepReport] = []
     expected = torch.zeros(())
