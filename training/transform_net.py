@@ -16,6 +16,9 @@ from torch import Tensor, nn
 STRIDE = 8
 MARGIN = 8
 """Pixels by which the picture is reflected outwards before the net and cropped after it, against borders."""
+MARGIN_CELLS = MARGIN // STRIDE
+REACH = 4
+"""Cells that a block sees around each, and by which it makes its picture smaller at each edge."""
 
 WAVES = 8
 LENGTHS_PX = {4: (14.0, 40.0), 8: (40.0, 192.0)}
@@ -36,7 +39,7 @@ class TransformNet(nn.Module):
         self.down4 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
         self.down8 = nn.Conv2d(32, width, 3, stride=2, padding=1)
         self.norm8 = nn.InstanceNorm2d(width, affine=True)
-        self.canvas = Canvas()
+        self.canvas = Canvas(REACH * blocks)
         self.texture8 = nn.Conv2d(WAVES, width, 1)
         self.body = nn.Sequential(*(Block(width, hidden) for _ in range(blocks)))
         self.texture4 = nn.Conv2d(WAVES, 32, 1)
@@ -56,11 +59,12 @@ class TransformNet(nn.Module):
         x1 = F.pad(image, (MARGIN,) * 4, mode="reflect")
         x2 = leaky(self.down2(x1))  # (N, 16, H/2, W/2), margin included
         x4 = leaky(self.down4(x2))  # (N, 32, H/4, W/4)
-        x8 = self.norm8(forget_border(self.down8(x4)))  # (N, width, H/8, W/8)
-        waves4, waves8 = self.canvas(x8, at)  # (N or 1, WAVES, H/4, W/4) and (N or 1, WAVES, H/8, W/8)
-        y8 = self.body(leaky(self.texture8(waves8) + x8))
-        # ONNX Runtime adds and rectifies within the convolution before
-        y4 = self.texture4(waves4) + double(self.smooth8(self.lateral4(F.pad(y8, (1,) * 4, mode="replicate"))))
+        x8 = self.norm8(crop(self.down8(x4), MARGIN_CELLS))  # the margin has seen the zeros beyond it
+        x8 = F.pad(x8, (self.canvas.reach,) * 4, mode="replicate")  # what the body will take away
+        waves4, waves8 = self.canvas(x8, at)  # (N or 1, WAVES, H/4, W/4) and of the height and width of x8
+        y8 = self.body(leaky(self.texture8(waves8) + x8))  # (N, width, H/8, W/8) without margin
+        y8 = F.pad(y8, (MARGIN_CELLS + 1,) * 4, mode="replicate")  # the blur takes away the one
+        y4 = self.texture4(waves4) + double(self.smooth8(self.lateral4(y8)))  # (N, 32, H/4, W/4)
         y4 = F.relu(self.skip4(x4) + y4)
         y4 = F.relu(self.refine4(y4) + y4)
         y2 = F.relu(self.skip2(x2) + double(self.lateral2(y4)))
@@ -74,7 +78,8 @@ class Canvas(nn.Module):
 
     A net of convolutions paints what is flat flat. The texture is a sum of waves of all directions, whose lengths share
     no multiple, on ground that slower waves have bent, so that it neither repeats nor shows straight lines; what the
-    net makes of it, it learns.
+    net makes of it, it learns. It goes on beyond the picture as far as the body sees: where it ended, the net would see
+    where the picture ends, and paint a frame.
 
     Source: the idea is Ulyanov et al. (2016), "Texture Networks", section 3.2, with noise, which would flicker.
     """
@@ -85,8 +90,9 @@ class Canvas(nn.Module):
     bends: Tensor  # (BENDS, 2, 1, 1): as `waves4`, of the slower waves
     shifts: Tensor  # (2, BENDS, 1, 1): pixels by which each moves the ground
 
-    def __init__(self) -> None:
+    def __init__(self, reach: int) -> None:
         super().__init__()
+        self.reach = reach
         order = torch.arange(WAVES) * 3 % WAVES
         lengths = {
             stride: torch.logspace(math.log10(shortest), math.log10(longest), WAVES)[order]
@@ -103,20 +109,23 @@ class Canvas(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, x: Tensor, at: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return (N or 1, WAVES, 2 h, 2 w) and (N or 1, WAVES, h, w), in [-1, 1].
+        """Return the waves at 1/4 and 1/8, (N or 1, WAVES, height, width) in [-1, 1].
+
+        Those at 1/4 lie behind the picture and its margin, those at 1/8 behind all of `x`.
 
         Args:
-            x: Features (N, C, h, w) at 1/8 of the size.
+            x: Features (N, C, h, w) at 1/8 of the picture and, at each edge, `reach` cells more.
             at: Where the pictures lie, (N, 2) pixels down and across; all at 0 without.
         """
         down = torch.arange(x.shape[2], device=x.device)[:, None].expand(x.shape[2:])
         across = torch.arange(x.shape[3], device=x.device)[None, :].expand(x.shape[2:])
-        ground = STRIDE * torch.stack([down, across])[None].to(x.dtype)  # (1, 2, h, w) pixels
+        beyond = self.reach - MARGIN_CELLS
+        ground = STRIDE * (torch.stack([down, across])[None] - beyond).to(x.dtype)  # (1, 2, h, w) pixels
         if at is not None:
             ground = ground + at[:, :, None, None]
         ground = ground + F.conv2d(F.conv2d(ground, self.bends).sin(), self.shifts)
-        waves4, waves8 = F.conv2d(double(ground), self.waves4, self.phases), F.conv2d(ground, self.waves8, self.phases)
-        return waves4.sin(), waves8.sin()
+        waves4 = F.conv2d(double(crop(ground, beyond)), self.waves4, self.phases)
+        return waves4.sin(), F.conv2d(ground, self.waves8, self.phases).sin()
 
 
 def _plane_waves(lengths: Tensor) -> Tensor:
@@ -128,8 +137,7 @@ def _plane_waves(lengths: Tensor) -> Tensor:
 class Block(nn.Module):
     """Residual block: twice, a 5x5 depthwise convolution looks around and two 1x1 convolutions think.
 
-    Its edges are replicated: zeros there would show the net where the frame ends, and it would paint a frame. Once for
-    both looks, since outside of them ONNX Runtime leaves its blocked memory layout.
+    Without padding, which would show the net where the frame ends, and it would paint a frame.
     """
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -143,11 +151,10 @@ class Block(nn.Module):
         self.norm = nn.InstanceNorm2d(width, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same shape (N, width, h, w), normalized."""
-        seen = F.pad(x, (4, 4, 4, 4), mode="replicate")
-        thought = leaky(self.project1(leaky(self.expand1(self.look1(seen)))))  # (N, width, h + 4, w + 4)
+        """Return features (N, width, h - 2 REACH, w - 2 REACH) from (N, width, h, w), normalized."""
+        thought = leaky(self.project1(leaky(self.expand1(self.look1(x)))))  # (N, width, h - 4, w - 4)
         change = self.project2(leaky(self.expand2(self.look2(thought))))
-        normalized: Tensor = self.norm(x + change)
+        normalized: Tensor = self.norm(crop(x, REACH) + change)
         return normalized
 
 
@@ -225,9 +232,9 @@ def leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.1)
 
 
-def forget_border(x: Tensor) -> Tensor:
-    """Return features whose outermost cells, which have seen the zeros beyond the margin, repeat their neighbours."""
-    return F.pad(F.pad(x, (-1, -1, -1, -1)), (1, 1, 1, 1), mode="replicate")
+def crop(x: Tensor, cells: int) -> Tensor:
+    """Return the features without so many of the outermost cells: one pad, where ONNX Runtime would slice twice."""
+    return F.pad(x, (-cells,) * 4)
 
 
 def double(x: Tensor) -> Tensor:
