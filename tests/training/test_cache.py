@@ -70,13 +70,13 @@ def test_a_second_style_trains_on_kept_features_as_it_would_without(
             cache_gb=cache_gb, start="none",
         )  # fmt: skip
         trainer = Trainer(config)
-        computed, compute = [0], trainer._content
+        computed, compute = [0], trainer.loss.content
 
         def counting(pictures: Tensor) -> Tensor:
             computed[0] += 1
             return compute(pictures)
 
-        monkeypatch.setattr(trainer, "_content", counting)
+        monkeypatch.setattr(trainer.loss, "content", counting)
         trainer.run(lambda _: None, Event())
         return torch.cat([p.detach().flatten() for p in trainer.net.parameters()]), computed[0]
 
