@@ -63,7 +63,7 @@ class TransformNet(nn.Module):
         x8 = F.pad(x8, (self.canvas.reach,) * 4, mode="replicate")  # what the body will take away
         waves4, waves8 = self.canvas(x8, at)  # (N or 1, WAVES, H/4, W/4) and of the height and width of x8
         y8 = self.body(leaky(self.texture8(waves8) + x8))  # (N, width, H/8, W/8) without margin
-        y8 = F.pad(y8, (MARGIN_CELLS + 1,) * 4, mode="replicate")  # the blur takes away the one
+        y8 = F.pad(y8, (MARGIN_CELLS + 1,) * 4, mode="replicate")  # one for the blur to take away
         y4 = self.texture4(waves4) + double(self.smooth8(self.lateral4(y8)))  # (N, 32, H/4, W/4)
         y4 = F.relu(self.skip4(x4) + y4)
         y4 = F.relu(self.refine4(y4) + y4)
