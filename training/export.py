@@ -76,8 +76,8 @@ def load_net(path: Path) -> TransformNet:
     try:
         net = TransformNet(
             width=state["down8.weight"].shape[0],
-            hidden=state["body.0.expand1.weight"].shape[0],
-            blocks=sum(name.startswith("body.") and name.endswith("look1.weight") for name in state),
+            hidden=state["body.0.expand.weight"].shape[0],
+            blocks=sum(name.startswith("body.") and name.endswith("look.weight") for name in state),
         )
         net.load_state_dict({name: state[name] for name in net.state_dict()})
     except (KeyError, RuntimeError) as error:

@@ -258,7 +258,7 @@ def _descend(
     """Yield the best picture so far with its objective and terms, after each iteration."""
     variables = torch.zeros_like(start, memory_format=torch.contiguous_format).requires_grad_()
     best, best_loss, best_terms = start, math.inf, dict[str, float]()
-    seen, seen_loss = torch.empty(0), torch.empty(0)
+    seen, seen_loss = start.new_empty(0), start.new_empty(0)
     change: Callable[[Tensor], Tensor] = (lambda x: x) if of_pixels or optimizer == "adam" else natural_changes(start)
     steps: torch.optim.Optimizer
     if optimizer == "lbfgs":

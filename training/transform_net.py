@@ -17,7 +17,7 @@ STRIDE = 8
 MARGIN = 8
 """Pixels by which the picture is reflected outwards before the net and cropped after it, against borders."""
 MARGIN_CELLS = MARGIN // STRIDE
-REACH = 4
+REACH = 2
 """Cells that a block sees around each, and by which it makes its picture smaller at each edge."""
 
 WAVES = 8
@@ -33,7 +33,7 @@ BEND_PX = 16.0
 class TransformNet(nn.Module):
     """Stylize pictures: (N, 3, H, W) float32 RGB in [0, 1] to the same, with H and W multiples of `STRIDE`."""
 
-    def __init__(self, width: int = 80, hidden: int = 96, blocks: int = 2) -> None:
+    def __init__(self, width: int = 64, hidden: int = 96, blocks: int = 4) -> None:
         super().__init__()
         self.down2 = nn.Conv2d(3, 16, 4, stride=2, padding=1)
         self.down4 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
@@ -45,11 +45,12 @@ class TransformNet(nn.Module):
         self.texture4 = nn.Conv2d(WAVES, 32, 1)
         self.skip4 = nn.Conv2d(32, 32, 1)
         self.lateral4 = nn.Conv2d(width, 32, 1)
+        self.norm4 = nn.InstanceNorm2d(32, affine=True)
         self.smooth8 = Smooth(32)
         self.refine4 = nn.Sequential(nn.Conv2d(32, 32, 5, padding=2, groups=32), nn.Conv2d(32, 32, 1))
         self.skip2 = nn.Conv2d(16, 16, 1)
         self.lateral2 = nn.Conv2d(32, 16, 1)
-        self.refine2 = ResidualDepthwise(16)
+        self.refine2 = ResidualDepthwise(16, 3, padding=1)
         self.paint = UpsampleConv(16, 3, crop=MARGIN)
         for texture in (self.texture4, self.texture8):
             nn.init.normal_(texture.weight, std=0.1)
@@ -62,12 +63,13 @@ class TransformNet(nn.Module):
         x8 = self.norm8(crop(self.down8(x4), MARGIN_CELLS))  # the margin has seen the zeros beyond it
         x8 = F.pad(x8, (self.canvas.reach,) * 4, mode="replicate")  # what the body will take away
         waves4, waves8 = self.canvas(x8, at)  # (N or 1, WAVES, H/4, W/4) and of the height and width of x8
-        y8 = self.body(leaky(self.texture8(waves8) + x8))  # (N, width, H/8, W/8) without margin
+        y8 = self.body(self.texture8(waves8) + x8)  # (N, width, H/8, W/8) without margin
+        y8 = self.norm4(self.lateral4(y8))  # (N, 32, H/8, W/8)
         y8 = F.pad(y8, (MARGIN_CELLS + 1,) * 4, mode="replicate")  # one for the blur to take away
-        y4 = self.texture4(waves4) + double(self.smooth8(self.lateral4(y8)))  # (N, 32, H/4, W/4)
+        y4 = self.texture4(waves4) + double(self.smooth8(y8))  # (N, 32, H/4, W/4)
         y4 = F.relu(self.skip4(x4) + y4)
         y4 = F.relu(self.refine4(y4) + y4)
-        y2 = F.relu(self.skip2(x2) + double(self.lateral2(y4)))
+        y2 = self.skip2(x2) + double(self.lateral2(y4))
         y2 = F.relu(self.refine2(y2))
         y1: Tensor = self.paint(y2)  # without the margin
         return y1
@@ -135,41 +137,37 @@ def _plane_waves(lengths: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Residual block: twice, a 5x5 depthwise convolution looks around and two 1x1 convolutions think.
+    """A 5x5 depthwise convolution looks around, and two 1x1 convolutions think about it and add what they think.
 
-    Without padding, which would show the net where the frame ends, and it would paint a frame.
+    Without padding, which would show the net where the frame ends, and it would paint a frame. What is added has passed
+    no padding either, so that ONNX Runtime knows both to be of one size and adds within the last convolution.
     """
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.look1 = nn.Conv2d(width, width, 5, groups=width)
-        self.expand1 = nn.Conv2d(width, hidden, 1)
-        self.project1 = nn.Conv2d(hidden, width, 1)
-        self.look2 = nn.Conv2d(width, width, 5, groups=width)
-        self.expand2 = nn.Conv2d(width, hidden, 1)
-        self.project2 = nn.Conv2d(hidden, width, 1)
-        self.norm = nn.InstanceNorm2d(width, affine=True)
+        self.look = ResidualDepthwise(width, 1 + 2 * REACH)
+        self.expand = nn.Conv2d(width, hidden, 1)
+        self.project = nn.Conv2d(hidden, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features (N, width, h - 2 REACH, w - 2 REACH) from (N, width, h, w), normalized."""
-        thought = leaky(self.project1(leaky(self.expand1(self.look1(x)))))  # (N, width, h - 4, w - 4)
-        change = self.project2(leaky(self.expand2(self.look2(thought))))
-        normalized: Tensor = self.norm(crop(x, REACH) + change)
-        return normalized
+        """Return features (N, width, h - 2 REACH, w - 2 REACH) from (N, width, h, w)."""
+        seen: Tensor = self.look(x)
+        return seen + self.project(leaky(self.expand(seen)))
 
 
 class ResidualDepthwise(nn.Conv2d):
-    """A 3x3 depthwise convolution added to its input: one convolution, whose kernels have a 1 more in the middle."""
+    """A depthwise convolution added to its input: one convolution, whose kernels have a 1 more in the middle."""
 
-    identity: Tensor  # (1, 1, 3, 3)
+    identity: Tensor  # (1, 1, side, side)
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, width, 3, padding=1, groups=width)
-        self.register_buffer("identity", F.pad(torch.ones(1, 1, 1, 1), (1, 1, 1, 1)), persistent=False)
+    def __init__(self, width: int, side: int, padding: int = 0) -> None:
+        super().__init__(width, width, side, padding=padding, groups=width)
+        middle = F.pad(torch.ones(1, 1, 1, 1), (side // 2,) * 4)
+        self.register_buffer("identity", middle, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same shape (N, width, h, w)."""
-        return F.conv2d(x, self.weight + self.identity, self.bias, padding=1, groups=self.groups)
+        """Return features of the same shape (N, width, h, w), less what the padding leaves out at each edge."""
+        return F.conv2d(x, self.weight + self.identity, self.bias, padding=self.padding, groups=self.groups)
 
 
 class Smooth(nn.Module):

@@ -127,7 +127,7 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("second") / "second.onnx"
     metadata = StyleMetadata("second", "Second", "", "00", STRIDE, {})
-    export_style(TransformNet(width=16, hidden=16, blocks=1), metadata, path)
+    export_style(TransformNet(width=16, hidden=16, blocks=2), metadata, path)
     return path
 
 

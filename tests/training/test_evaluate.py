@@ -45,7 +45,7 @@ def style(style_picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     sha256 = hashlib.sha256(style_picture.read_bytes()).hexdigest()
     path = tmp_path_factory.mktemp("style") / "small.onnx"
     metadata = StyleMetadata("small", "Stripes", "nobody", sha256, STRIDE, {"steps": 0})
-    export_style(TransformNet(width=16, hidden=24, blocks=1), metadata, path)
+    export_style(TransformNet(width=16, hidden=24, blocks=2), metadata, path)
     return path
 
 
@@ -273,7 +273,7 @@ def test_the_net_to_compare_with_is_that_of_johnson_et_al(tmp_path: Path):
 
 
 def test_parameters_are_what_the_net_has_learned(style: Path):
-    net = TransformNet(width=16, hidden=24, blocks=1)
+    net = TransformNet(width=16, hidden=24, blocks=2)
     assert count_parameters(style) == sum(p.numel() for p in net.parameters())
 
 

@@ -23,7 +23,7 @@ METADATA = StyleMetadata("small", "Small", "nobody", "00", STRIDE, {"steps": 0})
 @pytest.fixture(scope="module")
 def net() -> TransformNet:
     torch.manual_seed(3)
-    return TransformNet(width=16, hidden=24, blocks=2).eval()
+    return TransformNet(width=16, hidden=24, blocks=4).eval()
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,12 @@ def test_what_alternates_from_cell_to_cell_is_not_painted():
 
 
 def test_a_residual_depthwise_convolution_adds_to_its_input():
-    layer, x = ResidualDepthwise(6), torch.rand(2, 6, 7, 9)
-    expected = x + F.conv2d(x, layer.weight, layer.bias, padding=1, groups=6)
-    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-6)
+    x = torch.rand(2, 6, 7, 9)
+    padded, bare = ResidualDepthwise(6, 3, padding=1), ResidualDepthwise(6, 5)
+    expected = x + F.conv2d(x, padded.weight, padded.bias, padding=1, groups=6)
+    torch.testing.assert_close(padded(x), expected, rtol=1e-4, atol=1e-6)
+    expected = x[:, :, 2:-2, 2:-2] + F.conv2d(x, bare.weight, bare.bias, groups=6)
+    torch.testing.assert_close(bare(x), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_net_keeps_size_and_range(net: TransformNet):
