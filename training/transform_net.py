@@ -139,8 +139,8 @@ def _plane_waves(lengths: Tensor) -> Tensor:
 class Block(nn.Module):
     """A 5x5 depthwise convolution looks around, and two 1x1 convolutions think about it and add what they think.
 
-    Without padding, which would show the net where the frame ends, and it would paint a frame. What is added has passed
-    no padding either, so that ONNX Runtime knows both to be of one size and adds within the last convolution.
+    Without padding, which would show the net where the frame ends, and it would paint a frame. Both sides of the sum
+    come from `look`: ONNX Runtime knows them to be of one size, and adds within the last convolution.
     """
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -152,7 +152,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return features (N, width, h - 2 REACH, w - 2 REACH) from (N, width, h, w)."""
         seen: Tensor = self.look(x)
-        return seen + self.project(leaky(self.expand(seen)))
+        thought: Tensor = self.project(leaky(self.expand(seen)))
+        return seen + thought
 
 
 class ResidualDepthwise(nn.Conv2d):
