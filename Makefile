@@ -10,14 +10,15 @@ cam: $(VENV)/installed-cam
 	$(BIN)/nst-cam $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),--ignore tests/training)
+	$(if $(ARGS),,$(BIN)/python -m pytest -n 2 tests/training)  # which do not live by the clock
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(MAKE) test
 
 # A venv that failed half-way (Debian without python3-venv) or is of too old a Python must not stay.
 $(VENV)/bin/python:

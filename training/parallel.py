@@ -111,6 +111,7 @@ class Processes:
         self.device = torch.device("cpu")
         if torch.cuda.is_available():
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_device(self.device)  # where NCCL gathers objects
         if self.count > 1 and not dist.is_initialized():
             meeting = f"file://{os.environ[MEETING]}" if MEETING in os.environ else "env://"
             back_end = "nccl" if self.device.type == "cuda" else "gloo"

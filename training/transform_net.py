@@ -1,8 +1,8 @@
 """The feed-forward net that turns a frame into a painting in one pass.
 
 Source: the idea is Johnson, Alahi, Fei-Fei (2016), "Perceptual Losses for Real-Time Style Transfer", section 3.1. The
-layers are ours, chosen for two CPU cores: nearly all work happens at 1/8 of the size, where a frame of 640x480 is
-80x60, and most convolutions pad with zeros, so that ONNX Runtime keeps its blocked memory layout.
+layers are ours, chosen for two CPU cores: half of the work happens at 1/8 of the size, where a frame of 640x480 is
+80x60, and nothing in the body is padded, cropped or normalized, so that ONNX Runtime keeps its blocked memory layout.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TransformNet(nn.Module):
         x8 = F.pad(x8, (self.canvas.reach,) * 4, mode="replicate")  # what the body will take away
         waves4, waves8 = self.canvas(x8, at)  # (N or 1, WAVES, H/4, W/4) and of the height and width of x8
         y8 = self.body(self.texture8(waves8) + x8)  # (N, width, H/8, W/8) without margin
-        y8 = self.norm4(self.lateral4(y8))  # (N, 32, H/8, W/8)
+        y8 = self.norm4(self.lateral4(y8))  # (N, 32, H/8, W/8), of fewer channels than the body
         y8 = F.pad(y8, (MARGIN_CELLS + 1,) * 4, mode="replicate")  # one for the blur to take away
         y4 = self.texture4(waves4) + double(self.smooth8(y8))  # (N, 32, H/4, W/4)
         y4 = F.relu(self.skip4(x4) + y4)
@@ -157,7 +157,10 @@ class Block(nn.Module):
 
 
 class ResidualDepthwise(nn.Conv2d):
-    """A depthwise convolution added to its input: one convolution, whose kernels have a 1 more in the middle."""
+    """A depthwise convolution added to its input: one convolution, whose kernels have a 1 more in the middle.
+
+    Their side is odd.
+    """
 
     identity: Tensor  # (1, 1, side, side)
 
@@ -167,7 +170,7 @@ class ResidualDepthwise(nn.Conv2d):
         self.register_buffer("identity", middle, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features of the same shape (N, width, h, w), less what the padding leaves out at each edge."""
+        """Return features (N, width, h - less, w - less) from (N, width, h, w); less is side - 1 - 2 padding."""
         return F.conv2d(x, self.weight + self.identity, self.bias, padding=self.padding, groups=self.groups)
 
 

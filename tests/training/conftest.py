@@ -17,15 +17,15 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """VGG-19 weights in torchvision's layout up to relu5_1, drawn at random, so that nothing needs a download.
 
-    From the third of a block on they are the identity, which costs no time.
+    The third and fourth convolution of a block are the identity, which `VGG19` skips: that saves the tests time.
     """
     rng = torch.Generator().manual_seed(19)
     state, index = {}, 0
     for channels in BLOCKS:
-        for number, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False)):
+        for number, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False), start=1):
             weight = torch.randn(c_out, c_in, 3, 3, generator=rng) * (2 / (9 * c_in)) ** 0.5
             bias = 0.1 * torch.randn(c_out, generator=rng)
-            if number >= 2:
+            if number > 2:
                 torch.nn.init.dirac_(weight)
                 bias.zero_()
             state[f"features.{index}.weight"], state[f"features.{index}.bias"] = weight, bias

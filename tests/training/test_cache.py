@@ -59,7 +59,7 @@ def test_clearing_removes_everything(cache_folder: Path):
     assert clear_cache() == 0
 
 
-def test_a_second_style_trains_on_kept_features_as_it_would_without(
+def test_a_second_style_sees_the_same_content_in_kept_features(
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("training.trainer.CALIBRATION_CROPS", 2)

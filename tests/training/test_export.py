@@ -141,7 +141,7 @@ def test_only_our_styles_can_be_read_back(exported: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("path", shipped_styles(), ids=lambda path: path.stem)
 def test_no_part_of_a_shipped_net_is_dead(path: Path):
-    """Without what any one layer gives, the picture is another."""
+    """Without what any one layer gives, the picture is another; without what a block adds, too."""
     net = load_net(path)
     scene = torch.from_numpy(DemoScene((320, 240)).picture(0)[:, :, ::-1].transpose(2, 0, 1) / np.float32(255))[None]
     with torch.no_grad():
@@ -149,6 +149,10 @@ def test_no_part_of_a_shipped_net_is_dead(path: Path):
         for name in ("down2", "down4", "texture8", "body", "lateral4", "texture4", "refine4", "lateral2"):
             hook = net.get_submodule(name).register_forward_hook(lambda _module, _given, output: 0 * output)
             assert float((net(scene) - painted).abs().mean()) > 0.003, name
+            hook.remove()
+        for number, block in enumerate(net.body):
+            hook = block.project.register_forward_hook(lambda _module, _given, output: 0 * output)
+            assert float((net(scene) - painted).abs().mean()) > 0.003, f"block {number}"
             hook.remove()
         net.refine2.weight.zero_()  # leaves its input
         assert float((net(scene) - painted).abs().mean()) > 0.003, "refine2"

@@ -82,7 +82,7 @@ def test_training_lowers_the_loss_and_exports_a_style(
 def test_a_term_that_weighs_more_gets_lower(
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, term: str
 ):
-    def reached(weight: float) -> float:
+    def reached(weight: float) -> float:  # from udnie, whose areas follow the canvas; a new net's do not yet
         monkeypatch.setattr(f"training.trainer.{term.upper()}_WEIGHT", weight)
         output = tmp_path / f"{weight}.onnx"
         trainer = Trainer(config(style_picture, photos, random_vgg, output, steps=12, start="udnie"))
