@@ -9,9 +9,10 @@ ARGS ?=
 cam: $(VENV)/installed-cam
 	$(BIN)/nst-cam $(ARGS)
 
+# The tests of training do not live by the clock and may share the processor.
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(or $(ARGS),--ignore tests/training)
-	$(if $(ARGS),,$(BIN)/python -m pytest -n 2 tests/training)  # which do not live by the clock
+	$(if $(ARGS),,$(BIN)/python -m pytest -n 2 tests/training)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
