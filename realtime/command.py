@@ -6,9 +6,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
+
+import typer
 
 from realtime.errors import NstError
 
@@ -30,14 +31,18 @@ def let_interrupts_end() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def run_command(app: Callable[[], object]) -> NoReturn:
-    """Run a command line; an `NstError` becomes one line on standard error and its exit code."""
+def run_command(app: typer.Typer) -> NoReturn:
+    """Run a command line; an `NstError` or a mistyped option becomes one line on standard error and its exit code."""
     try:
-        app()
+        exit_code = app(standalone_mode=False)
     except NstError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    sys.exit(0)
+    except typer.TyperException as error:
+        what = " ".join(error.format_message().split()).rstrip(".")
+        print(f"error: {what}. --help lists what there is.", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(exit_code)
 
 
 def stop_on_signals() -> threading.Event:

@@ -122,7 +122,7 @@ def wait_until(condition: Callable[[], object], limit_s: float) -> float:
 def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
     """Assert that a command ended with this code and one line of error that has these words, and no traceback."""
     assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout and "Usage:" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, done.stderr
     for word in words:

@@ -271,9 +271,20 @@ def test_a_folder_of_pictures_is_painted_one_frame_each(run: Run, photos: Path, 
     assert totals(done.stdout) == (4, 4, 0, 4) and count_frames(tmp_path / "out.mkv") == 4
 
 
-def test_an_unknown_option_is_usage(run: Run):
-    done = run("nst-cam", "--stile", "wave")
-    assert done.returncode == 2 and "--stile" in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--stile", "wave"], ["--stile", "--style", "--help"]),
+        (["--size"], ["--size", "requires an argument"]),
+        (["--frames", "many"], ["--frames", "integer"]),
+        (["styels"], ["styels"]),
+        (["bench", "--al"], ["--al", "--all"]),
+    ],
+)
+def test_an_option_that_there_is_not_is_one_line(run: Run, arguments: list[str], words: list[str]):
+    done = run("nst-cam", *arguments)
+    assert_one_line(done, 2, *words)
+    assert done.stderr.count("\n") == 1 and not done.stdout
 
 
 def test_styles_and_bench(run: Run):

@@ -404,6 +404,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
         ({"--iterations": 0}, ["--iterations 0"]),
         ({"--clip-frames": 1}, ["--clip-frames 1"]),
         ({"--size": 9}, ["--size 9"]),
+        ({"--sice": 9}, ["--sice", "--size", "--help"]),
     ],
 )
 def test_bad_input(

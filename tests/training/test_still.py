@@ -303,6 +303,8 @@ def test_a_shipped_style_joins_the_sheet_of_its_painting(assets: Path):
         (["mixed", "{style}", "-o", "x.png"], ["text.png", "not a picture"]),
         (["mixed", "{style}", "-o", "x.png", "--share", "1"], ["mixed: a folder", "--share"]),
         (["{content}", "{style}", "-o", "x.png", "--vgg-weights", "text.png"], ["text.png"]),
+        (["{content}", "{style}", "-o", "x.png", "--iteration", "1"], ["--iteration", "--iterations", "--help"]),
+        (["{content}", "{style}"], ["--output", "--help"]),
     ],
 )
 def test_bad_input(

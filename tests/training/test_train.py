@@ -221,6 +221,8 @@ def test_an_interrupted_run_says_how_to_go_on(
         ({"--crop": "100"}, ["--crop 100", "multiple of 16"]),
         ({"--log-dir": "text.png"}, ["--log-dir text.png"]),
         ({"--resume": ""}, ["checkpoint"]),
+        ({"--minutez": "3"}, ["--minutez", "--minutes", "--help"]),
+        ({"--content": None}, ["--content", "--help"]),
     ],
 )
 def test_bad_input(
