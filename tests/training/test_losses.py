@@ -14,6 +14,7 @@ from training.losses import (
     temporal_error,
     total_variation,
 )
+from training.transform_net import TransformNet
 from training.vgg import STYLE_LAYERS
 
 RNG = torch.Generator().manual_seed(4)
@@ -151,3 +152,21 @@ def test_the_noise_is_not_only_of_single_pixels():
 
     blurred = error(lambda x, _: torch.nn.functional.avg_pool2d(x, 5, stride=1, padding=2, count_include_pad=False))
     assert error(lambda x, _: x) > blurred > 0.1 * error(lambda x, _: x)
+
+
+def test_everything_is_computed_where_the_pictures_are():
+    """On the meta device, which stands for a graphics card here: it, too, refuses tensors of the processor."""
+    net = TransformNet().to("meta")
+    photos, at = torch.empty(2, 3, 96, 96, device="meta"), torch.empty(2, 2, device="meta")
+    stylized = net(photos, at)
+    seen, loud = {"relu1_1": stylized}, {"relu1_1": torch.empty(3, device="meta")}
+    terms = [
+        style_error(seen, {"relu1_1": gram_matrix(photos[:1])}, loud),
+        content_error(stylized, photos),
+        palette_error(stylized, palette(photos[:1])),
+        temporal_error(net, photos, at, stylized, [torch.Generator(), torch.Generator()]),
+        canvas_error(stylized, photos),
+        total_variation(stylized) + overflow(stylized),
+    ]
+    torch.stack(terms).sum().backward()
+    assert {weight.grad.device.type for weight in net.parameters() if weight.grad is not None} == {"meta"}

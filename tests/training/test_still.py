@@ -194,6 +194,16 @@ def test_an_all_white_mask_changes_nothing(vgg: VGG19):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_the_objective_is_computed_where_the_pictures_are(random_vgg: Path):
+    """On the meta device, which stands for a graphics card here: it, too, refuses tensors of the processor."""
+    vgg = load_vgg19(random_vgg).to("meta")
+    content, style, mask = (torch.empty(1, channels, 40, 48, device="meta") for channels in (3, 3, 1))
+    changes = torch.empty_like(content).requires_grad_()
+    objective = Objective(vgg, content, [Style(style), Style(style, 2.0, mask)], Weights())
+    objective(content + natural_changes(content)(changes))[0].backward()  # type: ignore[no-untyped-call]
+    assert changes.grad is not None and changes.grad.device.type == "meta"
+
+
 def test_matched_colours_have_the_mean_and_covariance_of_the_content():
     content = 0.3 + 0.2 * torch.rand(1, 3, 50, 50, generator=RNG)
     matched = match_colours(STYLE, content)
