@@ -48,7 +48,7 @@ class TrainConfig:
     """Peak learning rate."""
     cache_gb: float = 4.0
     """Size limit of the cache of content features, in 10^9 bytes; 0 does without."""
-    crop: int = 144
+    crop: int = 256
     """Side of the training crops in pixels, a multiple of 16."""
     batch: int = 2
     """Crops a step, of all processes together."""
