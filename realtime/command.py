@@ -39,8 +39,9 @@ def run_command(app: typer.Typer) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except typer.TyperException as error:
-        what = " ".join(error.format_message().split()).rstrip(".")
-        print(f"error: {what}. --help lists what there is.", file=sys.stderr)
+        what = " ".join(error.format_message().split())
+        stop = "" if what.endswith((".", "?")) else "."
+        print(f"error: {what}{stop} --help lists what there is.", file=sys.stderr)
         sys.exit(error.exit_code)
     sys.exit(exit_code)
 

@@ -277,7 +277,7 @@ def test_a_folder_of_pictures_is_painted_one_frame_each(run: Run, photos: Path, 
         (["--stile", "wave"], ["--stile", "--style", "--help"]),
         (["--size"], ["--size", "requires an argument"]),
         (["--frames", "many"], ["--frames", "integer"]),
-        (["styels"], ["styels"]),
+        (["styels"], ["Did you mean 'styles'? --help lists"]),
         (["bench", "--al"], ["--al", "--all"]),
     ],
 )
