@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import ROOT, assert_one_line
 
@@ -45,7 +48,21 @@ def test_runtime_is_one_wheel_of_onnx_runtime_on_each_platform():
 
 
 def test_without_the_training_packages_a_command_says_what_to_install():
-    for command in ("nst_train", "nst_still", "nst_eval"):
-        code = f"import sys; sys.modules['torch'] = None; from training.commands import {command}; {command}()"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    here = Path(__file__).parent
+    for command, arguments in (
+        ("nst_train", [__file__, "--content", here, "-o", "x.onnx"]),
+        ("nst_still", [__file__, __file__, "-o", "x.png"]),
+        ("nst_eval", [__file__, "--photos", here, "--style-image", __file__]),
+    ):
+        code = f"import sys; sys.modules['torch'] = None; from training.cli import {command}; {command}()"
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert_one_line(done, 2, "torch is not installed", "[train]")
+
+
+@pytest.mark.parametrize("command", ["nst_train", "nst_still", "nst_eval"])
+def test_help_and_mistakes_need_not_wait_for_pytorch(command: str):
+    code = f"import sys; sys.modules['torch'] = None; from training.cli import {command}; {command}()"
+    run = partial(subprocess.run, capture_output=True, text=True)
+    helped = run([sys.executable, "-c", code, "--help"])
+    assert helped.returncode == 0 and "--vgg-weights" in helped.stdout
+    assert_one_line(run([sys.executable, "-c", code, "nowhere", "--vgg-weight", "x"]), 2, "--vgg-weight")

@@ -6,59 +6,55 @@ exported style.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from realtime.command import run_command, stop_on_signals
-from training.cache import clear_cache
+from realtime.command import let_interrupts_end, run_command
+from realtime.errors import ConfigError
 from training.config import EvalConfig, StillConfig, TrainConfig
-from training.evaluate import evaluate
-from training.gatys import StillReport, paint_still
-from training.log import TrainingLog
-from training.parallel import helpers
-from training.sheet import draw_grid, draw_sheet, pairs
-from training.trainer import StepReport, Trainer
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-LOG_LINE_S = 60.0
-"""Without a terminal to draw a bar on, a line this often."""
-TERMS_IN_BAR = 3
-"""More do not fit into 80 columns."""
 
+def _console() -> ModuleType:
+    """Load what does the work: PyTorch takes seconds, for which --help and a mistake need not wait.
 
-def _bar() -> Progress:
-    columns = BarColumn(8), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn(compact=True)
-    return Progress(*columns)
-
-
-def _told(terms: Mapping[str, float], most: int | None = None) -> str:
-    return "  ".join(f"{name} {value:.3f}" for name, value in islice(terms.items(), most))
+    Raises:
+        ConfigError: What training needs and running does not is missing.
+    """
+    typer.echo("Loading ...", err=True)
+    try:
+        from training import console
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} is not installed. Training needs more than nst-cam: pip install 'nst[train]', "
+            "or in a checkout pip install -e '.[train]'."
+        ) from error
+    return console
 
 
 def _clear_cache(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"Removed {clear_cache() / 1e6:.0f} MB.")
+        _console().remove_cache()
         raise typer.Exit
 
 
 @app.command()
 def train(
-    style_image: Annotated[Path, typer.Argument(help="The picture whose style is learned.")],
-    content: Annotated[Path, typer.Option(help="Folder of photos and videos, searched through all levels.")],
+    style_image: Annotated[Path, typer.Argument(exists=True, help="The picture whose style is learned.")],
+    content: Annotated[
+        Path, typer.Option(exists=True, help="Folder of photos and videos, searched through all levels.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The style to write: NAME.onnx.")],
     minutes: Annotated[float | None, typer.Option(help="Length by the clock; 20 if no length is given.")] = None,
     steps: Annotated[int | None, typer.Option(help="Length in steps, of one batch each.")] = None,
     start: Annotated[
         str, typer.Option("--from", help="A style to start from, none, or fitting: the shipped one that fits best.")
     ] = TrainConfig.start,
-    vgg_weights: Annotated[Path | None, typer.Option(help="VGG-19 weights (.pth, .safetensors).")] = None,
+    vgg_weights: Annotated[Path | None, typer.Option(exists=True, help="VGG-19 weights (.pth, .safetensors).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     limit: Annotated[int | None, typer.Option(help="Use a random subset of this many photos.")] = None,
     strength: Annotated[float, typer.Option(help="Higher: more painting, less photo.")] = TrainConfig.strength,
@@ -93,52 +89,7 @@ def train(
         batch=batch,
         cache_gb=cache,
     )
-    with helpers(config.batch):
-        _train(config, resume, log_dir)
-
-
-def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
-    typer.echo("Loading ...", err=True)
-    trainer = Trainer(config, resume)
-    stop = stop_on_signals()  # not before: nothing needs to be saved yet
-    if not trainer.processes.leads:
-        trainer.run(lambda _: None, stop)
-        trainer.processes.end()
-        return
-    begun = f"from {trainer.started_from}" if not trainer.step else f"going on after step {trainer.step}"
-    device = f"{trainer.device} x {trainer.processes.count}"
-    typer.echo(f"{len(trainer.photos)} photos, {device}, {begun}, preview in {trainer.preview.path}")
-    told = trainer.warnings()
-    for warning in told:
-        typer.echo(f"warning: {warning}", err=True)
-    next_line_s = 0.0
-    with _bar() as bar, TrainingLog(log_dir) as log:
-        task = bar.add_task("", total=1.0)
-
-        def show(report: StepReport) -> None:
-            nonlocal next_line_s
-            log.write(report)
-            description = f"step {report.step}  {_told(report.terms, TERMS_IN_BAR)}"
-            bar.update(task, completed=report.progress, description=description)
-            if not bar.console.is_terminal and report.elapsed_s > next_line_s:
-                next_line_s = report.elapsed_s + LOG_LINE_S
-                typer.echo(f"{report.progress:4.0%}  step {report.step}  {_told(report.terms)}")
-
-        trainer.run(show, stop)
-    trainer.processes.end()
-    if trainer.progress < 1:
-        typer.echo(f"Stopped at step {trainer.step}. The same command with --resume goes on.", err=True)
-        raise typer.Exit(130)
-    if trainer.skipped:
-        typer.echo(f"{len(trainer.skipped)} photos could not be read and were skipped.", err=True)
-    difference = trainer.export()
-    for warning in trainer.warnings():
-        if warning not in told:
-            typer.echo(f"warning: {warning}", err=True)
-    size_kb = config.output.stat().st_size / 1000
-    typer.echo(
-        f"{config.output}: {size_kb:.0f} KB after {trainer.step} steps; ONNX Runtime differs by {difference:.1e}"
-    )
+    _console().train(config, resume, log_dir)
 
 
 still_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -146,12 +97,16 @@ still_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exce
 
 @still_app.command()
 def still(
-    content: Annotated[Path, typer.Argument(help="The picture that is painted, or a folder of pictures.")],
-    styles: Annotated[list[Path], typer.Argument(help="Pictures whose style it gets.")],
+    content: Annotated[Path, typer.Argument(exists=True, help="The picture that is painted, or a folder of pictures.")],
+    styles: Annotated[list[Path], typer.Argument(exists=True, help="Pictures whose style it gets.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="NAME.png; for a folder, a figure of all results.")],
     share: Annotated[list[float] | None, typer.Option(help="How much a style counts; once for each style.")] = None,
-    mask: Annotated[list[Path] | None, typer.Option(help="White where a style goes; once for each style.")] = None,
-    style_mask: Annotated[list[Path] | None, typer.Option(help="White where a style is taken from; likewise.")] = None,
+    mask: Annotated[
+        list[Path] | None, typer.Option(exists=True, help="White where a style goes; once for each style.")
+    ] = None,
+    style_mask: Annotated[
+        list[Path] | None, typer.Option(exists=True, help="White where a style is taken from; likewise.")
+    ] = None,
     size: Annotated[int, typer.Option(help="Long side of the result in pixels.")] = StillConfig.size,
     style_scale: Annotated[float, typer.Option(help="Larger: larger strokes.")] = StillConfig.style_scale,
     start: Annotated[str, typer.Option("--from", help="content, noise, or a picture.")] = StillConfig.start,
@@ -160,8 +115,8 @@ def still(
     style_weight: Annotated[float, typer.Option(help="Higher: more painting.")] = StillConfig.style_weight,
     pooling: Annotated[str, typer.Option(help="average or max.")] = StillConfig.pooling,
     keep_colors: Annotated[str, typer.Option(help="no, luminance or match.")] = StillConfig.keep_colors,
-    photos: Annotated[Path | None, typer.Option(help="Photos for the normalization of VGG.")] = None,
-    vgg_weights: Annotated[Path | None, typer.Option(help="VGG-19 weights (.pth, .safetensors).")] = None,
+    photos: Annotated[Path | None, typer.Option(exists=True, help="Photos for the normalization of VGG.")] = None,
+    vgg_weights: Annotated[Path | None, typer.Option(exists=True, help="VGG-19 weights (.pth, .safetensors).")] = None,
     preview_every: Annotated[int, typer.Option(help="Write the picture so far, every N iterations.")] = 0,
     sheet: Annotated[bool, typer.Option("--sheet", help="Also draw content, style and result side by side.")] = False,
     seed: Annotated[int, typer.Option(help="Seeds everything random.")] = StillConfig.seed,
@@ -188,27 +143,7 @@ def still(
         sheet=sheet,
         seed=seed,
     )
-    stop = stop_on_signals()
-    stills = pairs(config) if config.content.is_dir() else [config]
-    with _bar() as bar:
-        task = bar.add_task("", total=None)
-
-        def show(report: StillReport) -> None:
-            terms = _told(report.terms, TERMS_IN_BAR)
-            bar.update(task, total=report.iterations, completed=report.iteration, description=terms)
-
-        for one in stills:
-            bar.reset(task, total=None)
-            last = paint_still(one, show, stop)
-            done = f"{one.output}: loss {last.loss:.4f} after {last.iteration} iterations"
-            if config.sheet and not stop.is_set():
-                done += f", {draw_sheet(one)}"
-            bar.console.print(done, highlight=False, soft_wrap=True)
-            if stop.is_set():
-                break
-    if config.content.is_dir():
-        draw_grid(config, stills)
-        typer.echo(config.output)
+    _console().paint(config)
 
 
 eval_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -216,13 +151,13 @@ eval_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_excep
 
 @eval_app.command()
 def certify(
-    style: Annotated[Path, typer.Argument(help="The exported style: NAME.onnx.")],
-    photos: Annotated[Path, typer.Option(help="Folder of photos, not those of the training.")],
-    style_image: Annotated[Path, typer.Option(help="The picture that it was trained from.")],
-    clips: Annotated[Path | None, typer.Option(help="Folder of videos, to measure the stability.")] = None,
+    style: Annotated[Path, typer.Argument(exists=True, help="The exported style: NAME.onnx.")],
+    photos: Annotated[Path, typer.Option(exists=True, help="Folder of photos, not those of the training.")],
+    style_image: Annotated[Path, typer.Option(exists=True, help="The picture that it was trained from.")],
+    clips: Annotated[Path | None, typer.Option(exists=True, help="Folder of videos, to measure the stability.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Put the figures into the style's metadata too.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; NAME.eval if not given.")] = None,
-    vgg_weights: Annotated[Path | None, typer.Option(help="VGG-19 weights (.pth, .safetensors).")] = None,
+    vgg_weights: Annotated[Path | None, typer.Option(exists=True, help="VGG-19 weights (.pth, .safetensors).")] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="Keeps what Gatys' method reached; any styles share it.")
     ] = None,
@@ -248,43 +183,22 @@ def certify(
         clip_frames=clip_frames,
         size=size,
     )
-    stop = stop_on_signals()
-    next_line_s = time.monotonic() + LOG_LINE_S
-    with Progress(
-        TextColumn("{task.description:<10}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    ) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            nonlocal next_line_s
-            if stop.is_set():
-                bar.stop()
-                typer.echo(f"Stopped. The same command goes on; {config.baseline_file} keeps what is done.", err=True)
-                raise typer.Exit(130)
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done)
-            if not bar.console.is_terminal and time.monotonic() > next_line_s:
-                next_line_s = time.monotonic() + LOG_LINE_S
-                typer.echo(f"{stage} {done / total:4.0%}")
-
-        certificate = evaluate(config, show)
-    typer.echo(certificate.markdown())
-    typer.echo(f"{config.folder}: certificate, curve and frames")
-    if config.write:
-        typer.echo(f"{style}: carries the figures now")
+    _console().certify(config)
 
 
-def main() -> None:
+def nst_train() -> None:
     """Run `nst-train`."""
+    let_interrupts_end()
     run_command(app)
 
 
-def main_still() -> None:
+def nst_still() -> None:
     """Run `nst-still`."""
+    let_interrupts_end()
     run_command(still_app)
 
 
-def main_eval() -> None:
+def nst_eval() -> None:
     """Run `nst-eval`."""
+    let_interrupts_end()
     run_command(eval_app)

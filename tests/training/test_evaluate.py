@@ -23,7 +23,7 @@ from realtime.engine import Engine
 from realtime.errors import ConfigError, NstError
 from realtime.frames import Pixels
 from tests.conftest import assert_one_line
-from training.cli import main_eval
+from training.cli import nst_eval
 from training.config import EvalConfig
 from training.data import load_picture
 from training.evaluate import evaluate
@@ -316,7 +316,7 @@ def call(options: dict[str, object], monkeypatch: pytest.MonkeyPatch, folder: Pa
     parts = [str(part) for pair in rest for part in pair if part != ""]
     monkeypatch.setattr(sys, "argv", ["nst-eval", str(options["style"]), *parts])
     with pytest.raises(SystemExit) as ended:
-        main_eval()
+        nst_eval()
     return int(ended.value.code or 0)
 
 
@@ -370,7 +370,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
 ):
     stop = Event()
     stop.set()
-    monkeypatch.setattr("training.cli.stop_on_signals", lambda: stop)
+    monkeypatch.setattr("training.console.stop_on_signals", lambda: stop)
     assert call(arguments, monkeypatch, tmp_path) == 130
     assert "The same command goes on" in capsys.readouterr().err
     assert not list((tmp_path / "small.eval").iterdir())
@@ -379,22 +379,22 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"style": "nowhere.onnx"}, ["nowhere.onnx", "no such file"]),
+        ({"style": "nowhere.onnx"}, ["nowhere.onnx", "does not exist"]),
         ({"style": "text.onnx"}, ["text.onnx", "not an ONNX file"]),
         ({"style": "foreign.onnx"}, ["foreign.onnx", "not a style"]),
-        ({"--photos": "nowhere"}, ["nowhere", "no such folder"]),
+        ({"--photos": "nowhere"}, ["nowhere", "does not exist"]),
         ({"--photos": "empty"}, ["empty", "no photos"]),
         ({"--photos": "broken"}, ["broken.jpg", "not a picture"]),
         ({"--photos": "strips"}, ["strip.png", "too narrow"]),
-        ({"--style-image": "nowhere.jpg"}, ["nowhere.jpg", "no such file"]),
+        ({"--style-image": "nowhere.jpg"}, ["nowhere.jpg", "does not exist"]),
         ({"--style-image": "text.png"}, ["text.png", "not a picture"]),
         ({"--style-image": "other.png"}, ["other.png", "not the file", "small.onnx"]),
-        ({"--clips": "nowhere"}, ["nowhere", "no such folder"]),
+        ({"--clips": "nowhere"}, ["nowhere", "does not exist"]),
         ({"--clips": "empty"}, ["empty", "no videos"]),
         ({"--clips": "broken"}, ["broken.mp4", "not a video"]),
         ({"-o": "/proc/nothing"}, ["/proc/nothing", "cannot be written"]),
         ({"-o": "text.png"}, ["text.png", "cannot be written"]),
-        ({"--vgg-weights": "nowhere.pth"}, ["nowhere.pth", "no such file"]),
+        ({"--vgg-weights": "nowhere.pth"}, ["nowhere.pth", "does not exist"]),
         ({"--vgg-weights": "text.pth"}, ["text.pth", "cannot be read as weights"]),
         ({"--vgg-weights": "other.pth"}, ["other.pth", "layout"]),
         ({"--baseline": "text.png"}, ["text.png", "cannot be read", "Delete it"]),

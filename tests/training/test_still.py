@@ -15,7 +15,7 @@ from PIL import Image
 from realtime.errors import ConfigError
 from tests.conftest import Run, assert_one_line
 from tests.training import plain_gatys
-from training.cli import main_still
+from training.cli import nst_still
 from training.config import StillConfig
 from training.data import load_picture
 from training.gatys import (
@@ -288,7 +288,7 @@ def test_a_shipped_style_joins_the_sheet_of_its_painting(assets: Path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere.jpg", "{style}", "-o", "x.png"], ["nowhere.jpg", "no such file"]),
+        (["nowhere.jpg", "{style}", "-o", "x.png"], ["nowhere.jpg", "does not exist"]),
         (["{content}", "text.png", "-o", "x.png"], ["text.png", "not a picture"]),
         (["{content}", "{style}", "-o", "tiny.png"], ["tiny.png: exists"]),
         (["{content}", "tiny.png", "-o", "x.png"], ["tiny.png", "8x8"]),
@@ -300,9 +300,9 @@ def test_a_shipped_style_joins_the_sheet_of_its_painting(assets: Path):
         (["{content}", "{style}", "-o", "x.png", "--pooling", "min"], ["--pooling min"]),
         (["{content}", "{style}", "-o", "x.png", "--keep-colors", "all"], ["--keep-colors all"]),
         (["{content}", "{style}", "-o", "x.png", "--share", "1", "--share", "2"], ["--share: given 2 times for 1"]),
-        (["{content}", "{style}", "-o", "x.png", "--photos", "nowhere"], ["nowhere: no such folder"]),
+        (["{content}", "{style}", "-o", "x.png", "--photos", "nowhere"], ["nowhere", "does not exist"]),
         (
-            ["{content}", "{style}", "-o", "x.png", "--mask", "m.png", "--mask", "m.png"],
+            ["{content}", "{style}", "-o", "x.png", "--mask", "tiny.png", "--mask", "tiny.png"],
             ["--mask: given 2 times for 1"],
         ),
         (["{content}", "{style}", "-o", "x.png", "--mask", "tiny.png"], ["tiny.png: 8x8", "240x180"]),
@@ -338,7 +338,7 @@ def test_bad_input(
     weights = [] if "--vgg-weights" in arguments else ["--vgg-weights", str(random_vgg)]
     monkeypatch.setattr(sys, "argv", ["nst-still", *(given.get(a, a) for a in arguments), *weights])
     with pytest.raises(SystemExit) as ended:
-        main_still()
+        nst_still()
     printed = capsys.readouterr()
     assert_one_line(subprocess.CompletedProcess([], int(ended.value.code or 0), printed.out, printed.err), 2, *words)
     assert not (tmp_path / "x.png").exists()

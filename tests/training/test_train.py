@@ -21,7 +21,7 @@ from realtime.contract import StyleMetadata
 from realtime.engine import Engine
 from realtime.errors import NstError
 from tests.conftest import Run, assert_one_line
-from training.cli import main
+from training import cli
 from training.config import TrainConfig
 from training.data import load_picture
 from training.export import export_style, load_net
@@ -48,7 +48,7 @@ def nst_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         monkeypatch.setattr(sys, "argv", ["nst-train", *map(str, arguments)])
         code = 0
         try:
-            main()
+            cli.nst_train()
         except SystemExit as ended:
             code = int(ended.code or 0)
         printed = capsys.readouterr()
@@ -169,7 +169,7 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
 
 NST_TRAIN = """
 import training.trainer
-from training.commands import nst_train
+from training.cli import nst_train
 training.trainer.CALIBRATION_CROPS = 2
 nst_train()
 """
@@ -198,7 +198,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"--content": "nowhere"}, ["nowhere", "no such folder"]),
+        ({"--content": "nowhere"}, ["nowhere", "does not exist"]),
         ({"--content": "empty"}, ["empty", "no photos"]),
         ({"--content": "broken"}, ["broken.jpg", "unreadable"]),
         ({"style": "nowhere.jpg"}, ["nowhere.jpg"]),
