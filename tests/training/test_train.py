@@ -163,8 +163,9 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
     assert 3 <= resumed.step < 14
     resumed.run(lambda _: None, Event())
     learned, expected = (torch.cat([p.detach().flatten() for p in t.net.parameters()]) for t in (resumed, unbroken))
-    assert (learned - expected).abs().mean() < 2e-6  # a step changes most by some 5e-4; a few near 0 may differ more
-    assert (weights(resumed) - weights(unbroken)).abs().mean() < 2e-7
+    # A resumed run that has lost its optimizer is 9e-4 off; rounding, which is not the same in every run, up to 3e-6.
+    assert (learned - expected).abs().mean() < 2e-5
+    assert (weights(resumed) - weights(unbroken)).abs().mean() < 2e-6
 
 
 NST_TRAIN = """
