@@ -1,4 +1,4 @@
-"""What the commands of training show while they work: a progress bar, or a line a minute where there is no terminal."""
+"""What the commands of training do and show meanwhile: loaded once their options are right (see `cli`)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from training.sheet import draw_grid, draw_sheet, pairs
 from training.trainer import StepReport, Trainer
 
 LOG_LINE_S = 60.0
+"""Without a terminal to draw a bar on, a line this often."""
 TERMS_IN_BAR = 3
 """More do not fit into 80 columns."""
 
