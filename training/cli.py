@@ -6,8 +6,9 @@ exported style.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -19,26 +20,28 @@ from training.config import EvalConfig, StillConfig, TrainConfig
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def _console() -> ModuleType:
-    """Load what does the work: PyTorch takes seconds, for which --help and a mistake need not wait.
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Around the import of what does the work: PyTorch takes seconds, for which --help and a mistake need not wait.
 
     Raises:
         ConfigError: What training needs and running does not is missing.
     """
     typer.echo("Loading ...", err=True)
     try:
-        from training import console
+        yield
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed. Training needs more than nst-cam: pip install 'nst[train]', "
             "or in a checkout pip install -e '.[train]'."
         ) from error
-    return console
 
 
 def _clear_cache(wanted: bool) -> None:
     if wanted:
-        _console().remove_cache()
+        with _loading():
+            from training import console
+        console.remove_cache()
         raise typer.Exit
 
 
@@ -89,7 +92,9 @@ def train(
         batch=batch,
         cache_gb=cache,
     )
-    _console().train(config, resume, log_dir)
+    with _loading():
+        from training import console
+    console.train(config, resume, log_dir)
 
 
 still_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -143,7 +148,9 @@ def still(
         sheet=sheet,
         seed=seed,
     )
-    _console().paint(config)
+    with _loading():
+        from training import console
+    console.paint(config)
 
 
 eval_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -183,7 +190,9 @@ def certify(
         clip_frames=clip_frames,
         size=size,
     )
-    _console().certify(config)
+    with _loading():
+        from training import console
+    console.certify(config)
 
 
 def nst_train() -> None:
