@@ -4,15 +4,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: cam test check
+.PHONY: cam test test-live test-training check
 
 cam: $(VENV)/installed-cam
 	$(BIN)/nst-cam $(ARGS)
 
-# The tests of training do not live by the clock and may share the processor.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(or $(ARGS),--ignore tests/training)
-	$(if $(ARGS),,$(BIN)/python -m pytest -n 2 tests/training)
+	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),$(MAKE) --keep-going --jobs 2 test-live test-training)
+
+test-live:
+	$(BIN)/python -m pytest --ignore tests/training
+
+# These do not live by the clock: they take what the others leave of the processor.
+test-training:
+	nice -n 19 $(BIN)/python -m pytest -n 2 tests/training
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,10 +58,31 @@ def test_without_the_training_packages_a_command_says_what_to_install():
         assert_one_line(done, 2, "torch is not installed", "[train]")
 
 
-@pytest.mark.parametrize("command", ["nst_train", "nst_still", "nst_eval"])
-def test_help_and_mistakes_need_not_wait_for_pytorch(command: str):
-    code = f"import sys; sys.modules['torch'] = None; from training.cli import {command}; {command}()"
-    run = partial(subprocess.run, capture_output=True, text=True)
-    helped = run([sys.executable, "-c", code, "--help"])
+TRAIN = ["nst_train", "there", "--content", ".", "-o", "x.onnx"]
+STILL = ["nst_still", "there", "there", "-o", "x.png"]
+EVAL = ["nst_eval", "there", "--photos", ".", "--style-image", "there"]
+
+
+@pytest.mark.parametrize(
+    ("command", "mistakes"),
+    [
+        (TRAIN, ["--from nowhere.onnx", "--steps 0", "--cache inf", "--minutes nan", "-o there.onnx", "--resume"]),
+        (STILL, ["--from nowhere.png", "--size 9", "--style-weight nan", "-o there.png"]),
+        (EVAL, ["--size 9", "--clips nowhere"]),
+    ],
+)
+def test_help_and_mistakes_need_not_wait_for_pytorch(command: list[str], mistakes: list[str], tmp_path: Path):
+    name, *arguments = command
+    code = f"import sys; sys.modules['torch'] = None; from training.cli import {name}; {name}()"
+    for there in ("there", "there.onnx", "there.png"):
+        (tmp_path / there).touch()
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    helped = run("--help")
     assert helped.returncode == 0 and "--vgg-weights" in helped.stdout
-    assert_one_line(run([sys.executable, "-c", code, "nowhere", "--vgg-weight", "x"]), 2, "--vgg-weight")
+    for mistake in ["--vgg-weight", "--vgg-weights nowhere", *mistakes]:
+        done = run(*arguments, *mistake.split())
+        assert_one_line(done, 2, mistake.split()[-1])
+        assert "Loading" not in done.stderr

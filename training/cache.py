@@ -23,10 +23,12 @@ from realtime.errors import ConfigError
 FOLDER = platformdirs.user_cache_path("nst") / "training"
 """Holds the content features, and the frames of videos (see `training.footage`)."""
 GB = 1_000_000_000
+SPARED = GB
+"""What is left free of the disk: a mapped file on a full one ends the process without a word."""
 
 
 class FeatureCache:
-    """The content features of crop 0, 1, 2, ... as far as the size limit goes; those beyond are not kept."""
+    """The content features of crop 0, 1, 2, ... as far as size limit and disk go; those beyond are not kept."""
 
     def __init__(self, depends_on: Mapping[str, Any], shape: tuple[int, int, int], limit_gb: float) -> None:
         """Open or begin what is kept for these settings; what is kept for others is removed, to stay in the limit.
@@ -45,7 +47,7 @@ class FeatureCache:
         self._known: NDArray[np.uint8] = np.zeros(0, np.uint8)
         if not self._count:
             return
-        folder = FOLDER / "content-features" / f"{key}-{self._count}"
+        self._folder = folder = FOLDER / "content-features" / f"{key}-{self._count}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for other in folder.parent.iterdir():
@@ -59,13 +61,14 @@ class FeatureCache:
     def __call__(self, first: int, crops: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the features (N, C, h, w) of crops first, first + 1, ...; `compute` makes those that are not kept.
 
-        They are rounded to float16 either way, so that a training does not depend on what was kept.
+        They are rounded to float16 and contiguous either way, so that a training does not depend on what was kept: sums
+        over another memory layout round otherwise.
         """
         numbers = range(first, first + len(crops))
         if numbers.stop <= self._count and self._known[first : numbers.stop].all():
             return torch.from_numpy(self._features[first : numbers.stop].astype(np.float32)).to(crops.device)
-        features = compute(crops).half()
-        if numbers.stop <= self._count:
+        features = compute(crops).half().contiguous()
+        if numbers.stop <= self._count and shutil.disk_usage(self._folder).free > SPARED:
             self._features[first : numbers.stop] = features.cpu().numpy()
             self._known[first : numbers.stop] = 1
         return features.float()

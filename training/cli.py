@@ -72,7 +72,9 @@ def train(
     ] = False,
     title: Annotated[str | None, typer.Option(help="Title of the picture.")] = None,
     artist: Annotated[str, typer.Option(help="Artist of the picture.")] = "",
-    log_dir: Annotated[Path | None, typer.Option(help="Folder for a log that TensorBoard shows.")] = None,
+    log_dir: Annotated[
+        Path | None, typer.Option(file_okay=False, writable=True, help="Folder for a log that TensorBoard shows.")
+    ] = None,
 ) -> None:
     """Learn a style from one picture, and export it for nst-cam."""
     config = TrainConfig(
@@ -92,6 +94,7 @@ def train(
         batch=batch,
         cache_gb=cache,
     )
+    config.check_files(resume)
     with _loading():
         from training import console
     console.train(config, resume, log_dir)
@@ -148,6 +151,7 @@ def still(
         sheet=sheet,
         seed=seed,
     )
+    config.check_files()
     with _loading():
         from training import console
     console.paint(config)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from realtime.errors import ConfigError
+from realtime.styles import find_style
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.minutes is None) == (self.steps is None):
             raise ConfigError("Give the length of the training: --minutes M or --steps N.")
-        if self.minutes is not None and self.minutes <= 0:
+        if self.minutes is not None and not 0 < self.minutes < inf:
             raise ConfigError(f"--minutes {self.minutes:g}: must be more than 0.")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"--steps {self.steps}: must be at least 1.")
@@ -66,7 +68,7 @@ class TrainConfig:
             raise ConfigError(f"--limit {self.limit}: must be at least 1.")
         if not 0.2 <= self.strength <= 2:
             raise ConfigError(f"--strength {self.strength:g}: must be from 0.2 to 2.")
-        if self.cache_gb < 0:
+        if not 0 <= self.cache_gb < inf:
             raise ConfigError(f"--cache {self.cache_gb:g}: must be at least 0.")
         if not 0.25 <= self.stroke_size <= 4:
             raise ConfigError(f"--stroke-size {self.stroke_size:g}: must be from 0.25 to 4.")
@@ -81,6 +83,28 @@ class TrainConfig:
     def run_folder(self) -> Path:
         """Where checkpoint and preview go."""
         return self.output.with_suffix(".train")
+
+    @property
+    def checkpoint(self) -> Path:
+        """What a stopped training goes on from."""
+        return self.run_folder / "checkpoint.pt"
+
+    def check_files(self, resume: bool) -> None:
+        """Say at once what would otherwise be found after PyTorch, videos and VGG-19 are loaded.
+
+        Raises:
+            ConfigError: A file is in the way, or there is no checkpoint to resume from.
+            StyleError: There is no such style to start from.
+        """
+        if resume:
+            if not self.checkpoint.exists():
+                raise ConfigError(f"{self.checkpoint}: no checkpoint to resume from. Leave out --resume.")
+            return
+        if self.checkpoint.exists():
+            raise ConfigError(f"{self.checkpoint}: left by an earlier training. Add --resume, or remove it.")
+        _check_new(self.output)
+        if self.start not in ("fitting", "none"):
+            find_style(self.start)
 
 
 @dataclass(frozen=True)
@@ -144,11 +168,11 @@ class StillConfig:
         for option, given in (("--mask", self.masks), ("--style-mask", self.style_masks)):
             if given and len(given) != len(self.styles):
                 raise ConfigError(f"{option}: given {len(given)} times for {len(self.styles)} styles.")
-        if any(share <= 0 for share in self.shares):
+        if not all(0 < share < inf for share in self.shares):
             raise ConfigError("--share: must be more than 0.")
         if self.iterations < 1:
             raise ConfigError(f"--iterations {self.iterations}: must be at least 1.")
-        if self.style_weight <= 0:
+        if not 0 < self.style_weight < inf:
             raise ConfigError(f"--style-weight {self.style_weight:g}: must be more than 0.")
         if self.preview_every < 0:
             raise ConfigError(f"--preview-every {self.preview_every}: must be at least 0.")
@@ -159,6 +183,19 @@ class StillConfig:
         ):
             if value not in known:
                 raise ConfigError(f"{name} {value}: must be one of {', '.join(known)}.")
+        if self.start not in ("content", "noise") and not Path(self.start).exists():
+            raise ConfigError(f"--from {self.start}: must be content, noise, or a picture; there is no such file.")
+
+    @property
+    def sheet_file(self) -> Path:
+        """Where the figure of `sheet` goes."""
+        return self.output.with_name(f"{self.output.stem}-sheet.png")
+
+    def check_files(self) -> None:
+        """Raise ConfigError if a picture is where the result or its figure goes."""
+        _check_new(self.output)
+        if self.sheet and not self.content.is_dir():
+            _check_new(self.sheet_file)
 
 
 @dataclass(frozen=True)
@@ -217,3 +254,8 @@ class EvalConfig:
     def baseline_file(self) -> Path:
         """Where the results of Gatys' method are kept."""
         return self.baseline or self.folder / "gatys.json"
+
+
+def _check_new(path: Path) -> None:
+    if path.exists():
+        raise ConfigError(f"{path}: exists. Give another name to -o, or remove it.")

@@ -27,7 +27,7 @@ TERMS_IN_BAR = 3
 
 
 def train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
-    """Train and export a style, with as many processes as there are crops in a batch. Raises what `Trainer` does."""
+    """Train and export a style, in at most as many processes as a batch has crops. Raises what `Trainer` does."""
     with helpers(config.batch):
         _train(config, resume, log_dir)
 

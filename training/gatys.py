@@ -145,8 +145,8 @@ def paint_still(config: StillConfig, report: Callable[[StillReport], None], stop
     Raises:
         ConfigError: A picture, folder or weights file cannot be used, or the output cannot be written.
     """
-    if config.output.exists():
-        raise ConfigError(f"{config.output}: exists. Give another name to -o, or remove it.")
+    config.check_files()
+    check_writable(config.output)
     content = _load(config.content, config.size)
     style_size = max(64, round(config.size * config.style_scale))
     pictures = [_load(path, style_size) for path in config.styles]
@@ -168,7 +168,6 @@ def paint_still(config: StillConfig, report: Callable[[StillReport], None], stop
         if config.photos:
             photos = readable(list_photos(config.photos, None, config.seed), CALIBRATION_PHOTOS, config.seed)
         means = vgg.mean_activations(photos)
-    check_writable(config.output)
     vgg.normalize(means)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from realtime.engine import Engine
+from realtime.errors import ConfigError
 from realtime.styles import shipped_styles
 from training.config import StillConfig
 from training.data import list_photos, load_picture, save_picture
@@ -30,16 +31,24 @@ def pairs(config: StillConfig) -> list[StillConfig]:
     """Return one still for each picture of the content folder and each style, to be written into a folder beside.
 
     Raises:
-        ConfigError: There is no picture in the folder, or one that cannot be read.
+        ConfigError: There is no picture in the folder, one that cannot be read, two of one name, or a result already.
     """
     contents, folder = list_photos(config.content, None, config.seed), config.output.with_suffix("")
     for path in (*contents, *config.styles):
         load_picture(path, CELL)
-    return [
-        replace(config, content=content, styles=(style,), output=folder / f"{content.stem}-{style.stem}.png")
-        for style in config.styles
-        for content in contents
-    ]
+    stills: dict[Path, StillConfig] = {}
+    for style in config.styles:
+        for content in contents:
+            still = replace(
+                config, content=content, styles=(style,), output=folder / f"{content.stem}-{style.stem}.png"
+            )
+            if other := stills.get(still.output):
+                same = (other.content, content) if other.content != content else (*other.styles, style)
+                raise ConfigError(f"{' and '.join(map(str, same))}: would have one result by their names; rename one.")
+            stills[still.output] = still
+    for each in (config, *stills.values()):
+        each.check_files()
+    return list(stills.values())
 
 
 def draw_sheet(config: StillConfig) -> Path:
@@ -54,9 +63,8 @@ def draw_sheet(config: StillConfig) -> Path:
         name, painted = _in_one_pass(config.content, style, config.size)
         if painted is not None:
             row.append((name, painted))
-    path = config.output.with_name(f"{config.output.stem}-sheet.png")
-    _draw([row], path)
-    return path
+    _draw([row], config.sheet_file)
+    return config.sheet_file
 
 
 def draw_grid(config: StillConfig, stills: Sequence[StillConfig]) -> None:

@@ -92,16 +92,17 @@ class Trainer:
     """One training, new or resumed. `run` trains, `export` writes the style."""
 
     def __init__(self, config: TrainConfig, resume: bool = False) -> None:
-        """Read everything that can be wrong before anything is written.
+        """Read everything that can be wrong before anything of the training is written.
 
         Raises:
             ConfigError: A path, picture, folder or weights file cannot be used, or a checkpoint is in the way.
             StyleError: The style to start from cannot be used.
         """
         self.config = config
+        config.check_files(resume)
+        check_writable(config.output)
         self.processes = Processes()
         self.part = self.processes.part(config.batch)
-        self.checkpoint = config.run_folder / "checkpoint.pt"
         style = _load_style(config)
         self.style_sha256 = hashlib.sha256(config.style_image.read_bytes()).hexdigest()
         with self.processes.leader_first():
@@ -114,8 +115,7 @@ class Trainer:
         self.device = self.processes.device
         with self.processes.leader_first():
             self.vgg = load_vgg19(config.vgg_weights).to(self.device)
-        saved = self._saved(resume)
-        check_writable(config.output)
+        saved = self._saved() if resume else None
 
         self.step, self.elapsed_s, self._bad_steps = 0, 0.0, 0
         self.skipped: set[Path] = set()
@@ -142,7 +142,7 @@ class Trainer:
         self.shared_net = self.processes.share(self.net)
         with self.processes.leader_first():
             self.cache = FeatureCache(self._content_settings(), _features_shape(config.crop), config.cache_gb)
-        config.run_folder.mkdir(exist_ok=True)
+        check_writable(config.checkpoint)
 
     @property
     def progress(self) -> float:
@@ -238,15 +238,15 @@ class Trainer:
             "means": self.means,
             "settings": self._settings(),
         }
-        beside = self.checkpoint.with_name(self.checkpoint.name + ".part")
+        beside = self.config.checkpoint.with_name(self.config.checkpoint.name + ".part")
         picture = self.preview.draw(self.average.module)
         try:
             torch.save(state, beside)
-            beside.replace(self.checkpoint)
+            beside.replace(self.config.checkpoint)
             save_picture(picture, self.preview.path)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
             raise NstError(
-                f"{self.checkpoint}: cannot be written ({error}). Free the place and use --resume."
+                f"{self.config.checkpoint}: cannot be written ({error}). Free the place and use --resume."
             ) from error
 
     def _train_step(self, photos: Tensor) -> dict[str, float]:
@@ -285,7 +285,9 @@ class Trainer:
         else:
             self._bad_steps += 1
         if self._bad_steps > BAD_STEPS_LIMIT:
-            raise NstError(f"The loss is no number since step {self.step}. Train anew with a lower --strength.")
+            raise NstError(
+                f"The loss is no number since step {self.step - BAD_STEPS_LIMIT}. Train anew with a lower --strength."
+            )
         return reported | {"weight": weights[0]}
 
     def _learning_rate(self) -> float:
@@ -345,30 +347,20 @@ class Trainer:
             "from": Path(self.config.start).stem,
         }
 
-    def _saved(self, resume: bool) -> dict[str, Any] | None:
-        output, found = self.config.output, self.checkpoint.exists()
-        if not resume:
-            if found:
-                raise ConfigError(f"{self.checkpoint}: left by an earlier training. Add --resume, or remove it.")
-            if output.exists():
-                raise ConfigError(f"{output}: exists. Give another name to -o, or remove it.")
-            return None
-        if not found:
-            raise ConfigError(f"{self.checkpoint}: no checkpoint to resume from. Leave out --resume.")
+    def _saved(self) -> dict[str, Any]:
+        checkpoint = self.config.checkpoint
         try:
-            saved: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
             settings, _ = saved["settings"], saved["started_from"]
             design = {name: weights.shape for name, weights in saved["net"].items()}
         except Exception as error:  # a damaged file makes torch.load raise nearly anything
-            raise ConfigError(f"{self.checkpoint}: damaged, cannot be resumed. Remove it and train anew.") from error
+            raise ConfigError(f"{checkpoint}: damaged, cannot be resumed. Remove it and train anew.") from error
         ours = self._settings()
         changed = [key for key in ours if ours[key] != settings.get(key)]
         if changed:
-            raise ConfigError(f"{self.checkpoint}: was made with another {', '.join(changed)}; resume with the same.")
+            raise ConfigError(f"{checkpoint}: was made with another {', '.join(changed)}; resume with the same.")
         if design != {name: weights.shape for name, weights in TransformNet().state_dict().items()}:
-            raise ConfigError(
-                f"{self.checkpoint}: of an earlier nst-train, whose net was another. Remove it, train anew."
-            )
+            raise ConfigError(f"{checkpoint}: of an earlier nst-train, whose net was another. Remove it, train anew.")
         return saved
 
 

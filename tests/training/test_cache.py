@@ -1,5 +1,6 @@
 """Content features kept for other styles: computed once, of the same value, within the limit."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -8,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.cache import GB, FeatureCache, clear_cache
+from training.cache import GB, SPARED, FeatureCache
+from training.cli import nst_train
 from training.config import TrainConfig
 from training.trainer import Trainer
 
@@ -52,11 +54,24 @@ def test_crops_past_the_limit_are_computed_each_time(cache_folder: Path, limit_g
     assert sum(f.stat().st_size for f in cache_folder.rglob("features")) <= limit_gb * GB
 
 
-def test_clearing_removes_everything(cache_folder: Path):
-    FeatureCache({}, SHAPE, 100 * EACH_GB)(0, torch.rand(1, 3, 8, 8), Network())
-    assert clear_cache() > 0
-    assert not cache_folder.exists()
-    assert clear_cache() == 0
+def test_a_disk_that_gets_full_is_left_as_it_is(cache_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    cache, crops, network = FeatureCache({}, SHAPE, 100 * EACH_GB), torch.rand(2, 3, 8, 8), Network()
+    full = shutil.disk_usage(cache_folder)._replace(free=SPARED)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: full)
+    assert torch.equal(cache(0, crops, network), cache(0, crops, network))
+    assert network.seen == 4 and not any((next(cache_folder.rglob("known"))).read_bytes())
+
+
+def test_clearing_removes_everything(
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    FeatureCache({}, SHAPE, 0.005)
+    for words in ("Removed 5 MB.", "Removed 0 MB."):
+        monkeypatch.setattr("sys.argv", ["nst-train", "--clear-cache"])
+        with pytest.raises(SystemExit) as ended:
+            nst_train()
+        assert not ended.value.code and words in capsys.readouterr().out
+        assert not cache_folder.exists()
 
 
 def test_a_second_style_sees_the_same_content_in_kept_features(

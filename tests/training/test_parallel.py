@@ -15,12 +15,12 @@ import torch
 
 from realtime.errors import ConfigError
 from tests.conftest import ROOT, assert_one_line
-from tests.training.test_train import NST_TRAIN, config, quick_calibration  # noqa: F401
-from training.parallel import Processes
+from tests.training.test_train import NST_TRAIN, QUICK, config, quick_calibration  # noqa: F401
+from training.parallel import HELP, Processes
 from training.trainer import StepReport, Trainer
 
 
-def leader(helper: str = NST_TRAIN) -> str:
+def leader(helper: str = f"{QUICK}\n{HELP}") -> str:
     return f"import training.parallel\ntraining.parallel.HELP = {helper!r}\n{NST_TRAIN}"
 
 

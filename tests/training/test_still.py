@@ -30,7 +30,7 @@ from training.gatys import (
     paint_still,
 )
 from training.scales import SHIPPED, shipped_means
-from training.sheet import CELL, GAP, _in_one_pass, draw_sheet
+from training.sheet import CELL, GAP, _in_one_pass, draw_sheet, pairs
 from training.vgg import VGG19, load_vgg19
 
 RNG = torch.Generator().manual_seed(8)
@@ -280,6 +280,26 @@ def test_a_folder_is_painted_in_every_style(
     assert width == GAP + (len(contents) + 1) * (CELL + GAP) and height > 3 * CELL
 
 
+def test_a_folder_whose_results_would_replace_something_is_refused_before_painting(
+    photos: Path, style_picture: Path, tmp_path: Path
+):
+    folder = tmp_path / "contents"
+    (folder / "more").mkdir(parents=True)
+    photo = shutil.copy(next(photos.rglob("*.jpg")), folder / "a.jpg")
+    still = StillConfig(folder, (style_picture,), tmp_path / "grid.png", sheet=True)
+    result = tmp_path / "grid" / f"a-{style_picture.stem}.png"
+    assert [each.output for each in pairs(still)] == [result]
+    result.parent.mkdir()
+    for taken in (still.output, result, result.with_name(f"{result.stem}-sheet.png")):
+        taken.touch()
+        with pytest.raises(ConfigError, match=f"{taken.name}: exists"):
+            pairs(still)
+        taken.unlink()
+    shutil.copy(photo, folder / "more")
+    with pytest.raises(ConfigError, match=r"a\.jpg and .*more/a\.jpg: would have one result"):
+        pairs(still)
+
+
 def test_a_shipped_style_joins_the_sheet_of_its_painting(assets: Path):
     name, painted = _in_one_pass(next((assets / "eval").glob("*.jpg")), assets / "paintings" / "great_wave.jpg", 96)
     assert name == "wave.onnx, one pass" and painted is not None and max(painted.shape) == 96
@@ -291,6 +311,7 @@ def test_a_shipped_style_joins_the_sheet_of_its_painting(assets: Path):
         (["nowhere.jpg", "{style}", "-o", "x.png"], ["nowhere.jpg", "does not exist"]),
         (["{content}", "text.png", "-o", "x.png"], ["text.png", "not a picture"]),
         (["{content}", "{style}", "-o", "tiny.png"], ["tiny.png: exists"]),
+        (["{content}", "{style}", "-o", "x.png", "--sheet"], ["x-sheet.png: exists"]),
         (["{content}", "tiny.png", "-o", "x.png"], ["tiny.png", "8x8"]),
         (["{content}", "{style}", "-o", "x.jpg"], ["x.jpg", ".png"]),
         (["{content}", "{style}", "-o", "/proc/x/x.png"], ["/proc/x/x.png", "cannot be written"]),
@@ -331,6 +352,7 @@ def test_bad_input(
     (tmp_path / "text.png").write_text("text")
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
     Image.new("L", (128, 128)).save(tmp_path / "black.png")
+    (tmp_path / "x-sheet.png").touch()
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     (tmp_path / "mixed").mkdir()
     (tmp_path / "mixed" / "text.png").write_text("text")

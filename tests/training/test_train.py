@@ -163,24 +163,21 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
     assert 3 <= resumed.step < 14
     resumed.run(lambda _: None, Event())
     learned, expected = (torch.cat([p.detach().flatten() for p in t.net.parameters()]) for t in (resumed, unbroken))
-    # A resumed run that has lost its optimizer is 9e-4 off; rounding, which is not the same in every run, up to 3e-6.
-    assert (learned - expected).abs().mean() < 2e-5
-    assert (weights(resumed) - weights(unbroken)).abs().mean() < 2e-6
+    # A resumed run that has lost its optimizer is 9e-4 off.
+    assert (learned - expected).abs().mean() < 1e-6
+    assert (weights(resumed) - weights(unbroken)).abs().mean() < 1e-6
 
 
-NST_TRAIN = """
-import training.trainer
-from training.cli import nst_train
-training.trainer.CALIBRATION_CROPS = 2
-nst_train()
-"""
+QUICK = "import training.trainer; training.trainer.CALIBRATION_CROPS = 2"
+SMALL = ("--crop", "64", "--stroke-size", "0.25")
+NST_TRAIN = f"{QUICK}\nfrom training.cli import nst_train; nst_train()"
 
 
 def test_an_interrupted_run_says_how_to_go_on(
     nst_train: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
 ):
     arguments = [style_picture, "--content", photos, "-o", "x.onnx", "--steps", "100000", "--vgg-weights", random_vgg]
-    arguments += ["--from", "none"]
+    arguments += ["--from", "none", *SMALL]
     program = [sys.executable, "-c", NST_TRAIN, *map(str, arguments)]
     with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
@@ -220,7 +217,7 @@ def test_an_interrupted_run_says_how_to_go_on(
         ({"--strength": "-1"}, ["--strength -1"]),
         ({"--batch": "0"}, ["--batch 0"]),
         ({"--crop": "100"}, ["--crop 100", "multiple of 16"]),
-        ({"--log-dir": "text.png"}, ["--log-dir text.png"]),
+        ({"--log-dir": "text.png"}, ["--log-dir", "text.png"]),
         ({"--resume": ""}, ["checkpoint"]),
         ({"--minutez": "3"}, ["--minutez", "--minutes", "--help"]),
         ({"--content": None}, ["--content", "--help"]),
@@ -311,7 +308,7 @@ def test_a_flat_picture_and_photos_that_are_lost_are_warned_of(
 ):
     Image.new("RGB", (128, 128), (40, 80, 120)).save(tmp_path / "flat.png")
     options = ("--content", photos, "-o", "x.onnx", "--steps", 2, "--vgg-weights", random_vgg, "--strength", 0.2)
-    done = nst_train(tmp_path / "flat.png", *options, "--from", "none")
+    done = nst_train(tmp_path / "flat.png", *options, "--from", "none", *SMALL)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("flat.png: nearly flat") == 1 and done.stderr.count("hard to make out") == 1
     assert done.stderr.count("8 photos teach the net little") == 1
@@ -321,7 +318,7 @@ def test_tensorboard_shows_the_terms(
     nst_train: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
 ):
     options = ("--content", photos, "-o", "x.onnx", "--steps", 3, "--vgg-weights", random_vgg, "--log-dir", "log")
-    done = nst_train(style_picture, *options, "--from", "none")
+    done = nst_train(style_picture, *options, "--from", "none", *SMALL)
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(tmp_path / "log")).Reload()
     assert {"style", "content", "palette", "canvas", "temporal", "variation", "weight"} <= set(events.Tags()["scalars"])
@@ -335,10 +332,10 @@ def test_a_step_whose_loss_is_no_number_is_skipped_and_many_end_the_training(
     trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=100))
     before = weights(trainer)
     monkeypatch.setattr("training.trainer.total_variation", lambda pictures: pictures.mean() * float("nan"))
-    with pytest.raises(NstError, match="no number"):
+    with pytest.raises(NstError, match="no number since step 1"):
         trainer.run(lambda _: None, Event())
     torch.testing.assert_close(weights(trainer), before, rtol=0, atol=0)
-    assert not trainer.checkpoint.exists()
+    assert not trainer.config.checkpoint.exists()
 
 
 def test_unreadable_photos_are_counted_for_the_user(
@@ -350,7 +347,7 @@ def test_unreadable_photos_are_counted_for_the_user(
         (mixed / f"cut{k}.jpg").write_bytes(b"\xff\xd8 no photo")
     done = nst_train(
         *(style_picture, "--content", mixed, "-o", "x.onnx"),
-        *("--steps", 12, "--vgg-weights", random_vgg, "--from", "none"),
+        *("--steps", 12, "--vgg-weights", random_vgg, "--from", "none", *SMALL),
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"[1-8] photos could not be read", done.stderr)
