@@ -150,7 +150,7 @@ def _record(paintings: Sequence[Pixels], frames: int) -> list[float]:
         began_s = time.perf_counter()
         with closing(recorder):
             for i in range(frames):
-                recorder.write(Frame(paintings[i % len(paintings)], i, i / 30))
+                recorder.write(Frame(paintings[i % len(paintings)], i, i / 30, i / 30))
         return [(time.perf_counter() - began_s) / frames]
 
 

@@ -18,7 +18,7 @@ from realtime.command import run_command, stop_on_signals
 from realtime.config import Address, CamConfig, parse_address, parse_size
 from realtime.doctor import examine
 from realtime.engine import Engine, start_engine
-from realtime.errors import NstError, StyleError
+from realtime.errors import ConfigError, NstError, StyleError
 from realtime.frames import FrameSource
 from realtime.gallery import Gallery
 from realtime.governor import Governor
@@ -53,7 +53,7 @@ def run(
     size: SizeOption = "640x480",
     frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     headless: Annotated[
-        bool, typer.Option("--headless", help="No window, no page; a file only recorded loses no frame.")
+        bool, typer.Option("--headless", help="No window; a file that is only recorded loses no frame.")
     ] = False,
     smoothing: Annotated[bool, typer.Option(help="Steady strokes where nothing moves.")] = CamConfig.smoothing,
     record: Annotated[Path | None, typer.Option(help="Record into this .mkv or .mp4 file.")] = None,
@@ -76,6 +76,10 @@ def run(
 ) -> None:
     """Paint a live camera, with the settings of the last run where no others are given."""
     if context.invoked_subcommand:
+        if before := [name for name in context.params if _is_given(context, name)]:
+            option = "--" + before[0].replace("_", "-")
+            there = context.invoked_subcommand
+            raise ConfigError(f"{option}: give it behind `{there}`, if `{there}` has it.")
         return
     if reset:
         forget_settings(_say)
@@ -107,6 +111,7 @@ def run(
         provider=provider,
     )
     stop = stop_on_signals()
+    choose_provider(config.provider, lambda _: None)  # so that no style is blamed for it
 
     def start(first_style: str) -> tuple[Gallery, Engine]:
         gallery, first = _open_gallery(replace(config, styles=(first_style, *config.styles[1:])))
@@ -117,7 +122,6 @@ def run(
 
     gallery, engine = _or_default(start, config.styles[0], CamConfig.styles[0], given="style" in given)
     opened = _or_default(open_frames, config.source, CamConfig.source, given="source" in given)
-    clip = Path(config.source) if Path(config.source).name == opened.name else None
     look = Look(config.strength, config.keep_colors, Smoother() if config.smoothing else None)
     pipeline = Pipeline(
         opened,
@@ -126,20 +130,20 @@ def run(
         _say,
         look,
         governor=Governor(config.target_fps or opened.fps) if opened.live else None,
-        clip=clip,
         cycle_s=config.cycle_s,
         mirrored=settings.mirrored,
         figures_shown=settings.figures_shown,
     )
     with contextlib.closing(opened):
-        _add_sinks(pipeline, config, opened, gallery, clip)
+        _add_sinks(pipeline, config, opened, gallery)
         _say(f"{engine.metadata.name} on {opened.name}, {engine.provider}")
         try:
             pipeline.run(stop, config.frames)
         finally:
-            typer.echo(pipeline.statistics.line())
-            if kept:
+            if kept and pipeline.statistics.read:
                 save_settings(settings_of(pipeline.style, pipeline.status(), settings), _say)
+            with contextlib.suppress(OSError):  # the terminal was closed
+                typer.echo(pipeline.statistics.line())
 
 
 @app.command()
@@ -174,7 +178,7 @@ def styles(
     folder, number = own_styles_folder(), 0
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    for path in [*shipped_styles(), *sorted(folder.glob("*.onnx"))]:
+    for path in [*shipped_styles(), *sorted(folder.glob("[!.]*.onnx"))]:
         try:
             metadata = Engine(path, (640, 480)).metadata
         except StyleError as error:
@@ -182,7 +186,7 @@ def styles(
             continue
         number += 1
         by = f" by {metadata.artist}" if metadata.artist else ""
-        typer.echo(f"{number}  {metadata.name:<20}{metadata.title}{by}")
+        typer.echo(f"{number}  {path.stem:<20}{metadata.title}{by}")
         if figures := summary(metadata):
             typer.echo(f"   {'':<20}{figures}")
     typer.echo(f"Your own go into {folder}")
@@ -238,12 +242,12 @@ def _open_gallery(config: CamConfig) -> tuple[Gallery, Path]:
     return Gallery([first, *shipped], folder), first
 
 
-def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource, gallery: Gallery, clip: Path | None) -> None:
+def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource, gallery: Gallery) -> None:
     """Add what the run shows, records and sends; raises ConfigError when one of them cannot be had."""
     if config.virtual_camera:
         pipeline.add_sink(VirtualCamera(config.virtual_camera, config.size_wh, source.fps))
     if config.record:
-        pipeline.add_sink(Recorder(config.record, source.fps, live=source.live, clip=clip, say=_say))
+        pipeline.add_sink(Recorder(config.record, source.fps, live=source.live, clip=source.path, say=_say))
     if config.stream:
         pipeline.add_sink(Stream(config.stream, source.fps))
     screen = not config.headless and screen_available()
@@ -275,7 +279,8 @@ def _or_default(open_it: Callable[[str], Opened], wanted: str, default: str, *, 
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the terminal was closed
+        print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:

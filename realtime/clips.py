@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -38,8 +39,12 @@ class Clip(Protocol):
     """True for a camera: it gives pictures by its own clock and has no end. Else it is asked for them."""
     detachable: bool
     """True for a camera or a URL: when it breaks off, opening it again may help."""
-    length: int
-    """Pictures that it announces, roughly; 0 when unknown."""
+    at_s: float
+    """When the picture that was read last comes, in seconds from the first; of no use for a live one."""
+
+    @property
+    def part_read(self) -> float:
+        """Part of what it announces that was read so far, roughly; 1 if it announces nothing."""
 
     def read(self) -> Pixels | None:
         """Return the next picture, None at the end."""
@@ -71,34 +76,56 @@ class Capture:
         fourcc = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
         self.codec = fourcc.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ")
         self.detachable = isinstance(target, int) or "://" in target
-        self.length = 0 if isinstance(target, int) else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        if isinstance(target, str) and not self.detachable and self.length:
-            self.length = min(self.length, _length_of_pictures(target, self.fps) or self.length)
-        self.live = self.detachable and not self.length
+        self.at_s, self._first_s, self._read = 0.0, 0.0, 0
+        self._frames = 0
+        count = 0.0 if isinstance(target, int) else self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self._length_s = max(0.0, count) / self.fps
+        if isinstance(target, str) and not self.detachable and count > 0:
+            self._frames, length_s = _announced(target)
+            self._length_s = min(self._length_s, length_s or self._length_s)
+        self.live = self.detachable and not self._length_s
 
     def read(self) -> Pixels | None:
         """Return the next picture, None at the end or when it cannot be decoded."""
         ok, pixels = self._capture.read()
-        return np.asarray(pixels, np.uint8) if ok and pixels is not None and pixels.size else None
+        if not ok or pixels is None or not pixels.size:
+            return None
+        moment_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if not self._read:
+            self._first_s = moment_s
+        elif moment_s - self._first_s > self.at_s:
+            self.at_s = moment_s - self._first_s
+        else:  # a file without times
+            self.at_s += 1 / self.fps
+        self._read += 1
+        return np.asarray(pixels, np.uint8)
+
+    @property
+    def part_read(self) -> float:
+        """Part of what it announces that was read so far: of its pictures, or of its time, whichever is more."""
+        if not self._length_s:
+            return 1.0
+        return max(self._read / (self._frames or math.inf), (self.at_s + 1 / self.fps) / self._length_s)
 
     def close(self) -> None:
         """Release the device or file."""
         self._capture.release()
 
 
-def _length_of_pictures(path: str, fps: float) -> int:
-    """Return how many pictures a video file announces, 0 if unknown. OpenCV goes by the sound if that is longer."""
+def _announced(path: str) -> tuple[int, float]:
+    """Return how many pictures a video file announces, and how many seconds of them; 0 for what it does not say.
+
+    OpenCV goes by the sound if that is longer.
+    """
     try:
         with av.open(str(Path(path).absolute())) as file:
             track = file.streams.video[0]
-            if track.frames:
-                return track.frames
             if track.duration and track.time_base:
-                return round(track.duration * track.time_base * fps)
+                return track.frames, float(track.duration * track.time_base)
             hours, minutes, seconds = track.metadata.get("DURATION", "0:0:0").split(":")  # Matroska's
-            return round((3600 * int(hours) + 60 * int(minutes) + float(seconds)) * fps)
+            return track.frames, 3600 * int(hours) + 60 * int(minutes) + float(seconds)
     except (av.FFmpegError, OSError, ValueError, IndexError):  # what only OpenCV can read
-        return 0
+        return 0, 0.0
 
 
 class Pictures:
@@ -107,7 +134,7 @@ class Pictures:
     fps = PICTURES_FPS
     codec = ""
     live = detachable = False
-    length = 0
+    part_read = 1.0
 
     def __init__(self, paths: Sequence[Path], say: Callable[[str], None], *, endless: bool) -> None:
         """Decode the first. A file that cannot be decoded is left out, which `say` is told.
@@ -120,9 +147,11 @@ class Pictures:
         if first is None:
             raise OSError("none of the pictures can be decoded")
         self._pictures = itertools.chain([first], pictures)
+        self.at_s = -1 / self.fps
 
     def read(self) -> Pixels | None:
         """Return the picture whose turn it is, as large as in its file; None after the last."""
+        self.at_s += 1 / self.fps
         return next(self._pictures, None)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class CamConfig:
     frames: int | None = None
     """Stop after this many stylized frames."""
     headless: bool = False
-    """No window and no page; files play as fast as they are stylized, unless they are sent somewhere."""
+    """No window, and no page but one that is asked for; files that nobody watches play as fast as they are stylized."""
     smoothing: bool = True
     """Smooth the painting over time where the camera sees no motion."""
     record: Path | None = None
@@ -71,7 +72,7 @@ class CamConfig:
             raise ConfigError(f"--frames {self.frames}: must be at least 1.")
         if not self.styles:
             raise ConfigError("--style: name at least one.")
-        if self.styles_folder is not None and not self.styles_folder.is_dir():
+        if self.styles_folder is not None and not os.path.isdir(self.styles_folder):
             raise ConfigError(f"--styles-folder {self.styles_folder}: no such folder. Make it, or give another.")
         if self.cycle_s is not None and not 1 <= self.cycle_s <= 86400:
             raise ConfigError(f"--cycle {self.cycle_s:g}: must be from 1 to 86400, in seconds.")
@@ -88,7 +89,7 @@ class CamConfig:
     @property
     def watched(self) -> bool:
         """Whether someone looks on, so that files play at their own rate."""
-        return not self.headless or self.stream is not None or self.virtual_camera is not None
+        return not self.headless or any(to is not None for to in (self.stream, self.virtual_camera, self.web))
 
 
 def _is_stream(address: str) -> bool:
@@ -115,7 +116,7 @@ def parse_address(text: str) -> Address:
     if text == "auto":
         return Address()
     match = re.fullmatch(
-        r"(?:(?P<alone>\d+)|(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(?::(?P<port>\d+))?)", text.strip()
+        r"(?:(?P<alone>\d{1,9})|(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(?::(?P<port>\d{1,9}))?)", text.strip()
     )
     if not match:
         raise ConfigError(f"--web {text}: write it like 127.0.0.1:8642, or auto.")

@@ -28,12 +28,13 @@ class DemoScene:
     fps = 30.0
     codec = ""
     live = detachable = False
-    length = 0
+    part_read = 1.0
 
     def __init__(self, size_wh: Size) -> None:
         """Paint the layers: about half a second at 640x480."""
         self._width, self._height = size_wh
         self._next = 0
+        self.at_s = 0.0
         rng = np.random.default_rng(1905)
         width, height = 2 * self._width, self._height
         self._sky = _sky(rng, width, height)
@@ -46,7 +47,8 @@ class DemoScene:
 
     def read(self) -> Pixels:
         """Return the next picture: (H, W, 3) uint8 BGR, of the size asked for."""
-        pixels = self.picture(self._next / self.fps)
+        self.at_s = self._next / self.fps
+        pixels = self.picture(self.at_s)
         self._next += 1
         return pixels
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,8 @@ class Frame:
     """Position in its source, from 0; gaps are frames that the source dropped."""
     captured_s: float
     """`time.monotonic()` when the picture came from the camera or decoder."""
+    moment_s: float
+    """When it comes in its source: by the clock for a camera, in seconds from the first picture for a clip."""
 
 
 class Scratch:
@@ -51,6 +54,8 @@ class FrameSource(Protocol):
     """Nominal frames per second, for the time base of a recording."""
     live: bool
     """True when frames come by the clock, and an unread frame is replaced by the next."""
+    path: Path | None
+    """The file or folder that the frames come from; None for a camera, a stream and the demo."""
     frames_read: int
     """Frames captured or decoded so far, those that nobody took included."""
 

@@ -61,7 +61,7 @@ HOTKEYS = (
     Hotkey(("+", "="), "+, =", Action.STRONGER, "more painting, in steps of 10%"),
     Hotkey(("-",), "-", Action.WEAKER, "less painting, more camera"),
     Hotkey(("c",), "c", Action.KEEP_COLORS, "the camera's own colours, on or off"),
-    Hotkey(("o",), "o", Action.SPLIT, "camera beside painting, on or off; nobody else sees it"),
+    Hotkey(("o",), "o", Action.SPLIT, "camera beside painting, on or off; on screen only"),
     Hotkey(("s",), "s", Action.SNAPSHOT, "snapshot, into your pictures folder"),
     Hotkey(("r",), "r", Action.RECORD, "record into your videos folder, start or stop"),
     Hotkey((" ",), "space", Action.PAUSE, "pause"),

@@ -65,7 +65,6 @@ class Pipeline:
         *,
         governor: Governor | None = None,
         recordings: Path | None = None,
-        clip: Path | None = None,
         cycle_s: float | None = None,
         mirrored: bool = False,
         figures_shown: bool = True,
@@ -81,7 +80,6 @@ class Pipeline:
             snapshots: The folder for them; None for the usual one.
             governor: Chooses the processing size, for a live source; None: always the full one.
             recordings: The folder for those started by key; None for the usual one.
-            clip: The file that the frames come from, if they do: its sound is recorded too.
             cycle_s: Change to the next style so often from the start; None: not before it is asked for.
             mirrored: Whether views of oneself are, from the start.
             figures_shown: Whether the window shows them from the start.
@@ -89,7 +87,7 @@ class Pipeline:
         self.statistics = Statistics()
         self._source, self._gallery, self._say = source, gallery, say
         self._stylist = Stylist(engine, gallery, self._tell, cycle_s)
-        self._takes = Takes(recordings, source, clip, self._tell)
+        self._takes = Takes(recordings, source, self._tell)
         self._look = look or Look()
         self._governor, self._upsample = governor, GuidedUpsampler()
         self._snapshot_folder = snapshots or snapshot_folder()
@@ -233,7 +231,7 @@ class Pipeline:
         full_wh = camera.shape[1], camera.shape[0]
         factor = self._governor.factor if self._governor else 1.0
         small = shrink(camera, processing_size(full_wh, factor, engine.metadata.stride))
-        now_s = time.monotonic() if self._source.live else frame.index / self._source.fps
+        now_s = time.monotonic() if self._source.live else frame.moment_s
         painting = self._stylist.stylize(small, now_s)
         if self._stylist.fading and self._look.smoother:
             self._look.smoother = Smoother()  # one that knows the style before would hold it back

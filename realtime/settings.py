@@ -14,7 +14,7 @@ import platformdirs
 
 from realtime.config import CamConfig, parse_size
 from realtime.errors import ConfigError
-from realtime.sources import without_secrets
+from realtime.sources import path_of, without_secrets
 from realtime.statistics import Status
 from realtime.styles import shipped_styles
 
@@ -69,10 +69,10 @@ def settings_file() -> Path:
 
 def settings_of(style: Path, status: Status, started: Settings) -> Settings:
     """Return the settings that a run ends with; `started` has those that no key changes."""
-    path = Path(started.source)
+    source_path = path_of(started.source)
     return Settings(
         style=style.stem if style in shipped_styles() else str(style.absolute()),
-        source=str(path.absolute()) if not started.source.isdecimal() and os.path.exists(path) else started.source,
+        source=str(source_path.absolute()) if source_path else started.source,
         size=started.size,
         strength=status.strength,
         keep_colors=status.colors_kept,

@@ -26,7 +26,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 MEASURED_S = 1.5
 """How long the pictures of a camera are counted for its real rate."""
 BROKEN_OFF = 0.9
-"""A clip that gives less than this part of the frames that it announces has broken off."""
+"""A clip that gives less than this part of what it announces has broken off."""
 
 
 class LosslessSource:
@@ -35,8 +35,8 @@ class LosslessSource:
     live = False
     notice = ""
 
-    def __init__(self, name: str, clip: Clip) -> None:
-        self.name, self.fps, self._clip = name, clip.fps, clip
+    def __init__(self, name: str, clip: Clip, path: Path | None = None) -> None:
+        self.name, self.fps, self.path, self._clip = name, clip.fps, path, clip
         self.frames_read = 0
         self.ended = False
 
@@ -48,7 +48,7 @@ class LosslessSource:
                 self.ended = True
                 _check_whole(self.name, self._clip, self.frames_read)
             return None
-        frame = Frame(pixels, self.frames_read, time.monotonic())
+        frame = Frame(pixels, self.frames_read, time.monotonic(), self._clip.at_s)
         self.frames_read += 1
         return frame
 
@@ -72,9 +72,9 @@ class LiveSource:
 
     live = True
 
-    def __init__(self, name: str, open_clip: Callable[[], Clip]) -> None:
+    def __init__(self, name: str, open_clip: Callable[[], Clip], path: Path | None = None) -> None:
         """Start reading; `open_clip` runs in the thread, each time that the clip is opened."""
-        self.name, self.fps = name, 30.0
+        self.name, self.fps, self.path = name, 30.0, path
         self.frames_read = 0
         self.format = ""
         """Of the first picture that came: `640x480 MJPG`."""
@@ -172,15 +172,21 @@ class LiveSource:
     def _play(self, clip: Clip, patience_s: float) -> bool:
         """Play until the clip ends: False; or, if it is live, its picture has not changed for `patience_s`: True."""
         self.fps = clip.fps
-        due_s = changed_s = time.monotonic()
+        begun_s: float | None = None  # when its first picture would have been due
+        changed_s = time.monotonic()
         while not self._stop.is_set():
             if self._held.is_set() and not clip.live:
                 self._stop.wait(0.02)
-                due_s = self._renewed_s = time.monotonic()
+                self._renewed_s = time.monotonic()
+                begun_s = None
                 continue
             pixels = clip.read()
             if pixels is None:
                 return False
+            if not clip.live:
+                begun_s = time.monotonic() - clip.at_s if begun_s is None else begun_s
+                self._renewed_s = begun_s + clip.at_s
+                self._stop.wait(max(0.0, self._renewed_s - time.monotonic()))
             now_s = time.monotonic()
             if not clip.live or self._latest is None or not np.array_equal(pixels, self._latest):
                 self._renewed_s = changed_s = now_s
@@ -189,12 +195,9 @@ class LiveSource:
             if not self.frames_read:
                 self.format = f"{pixels.shape[1]}x{pixels.shape[0]} {clip.codec}".rstrip()
             self._latest = pixels
-            self._slot.put(Frame(pixels, self.frames_read, now_s))
+            self._slot.put(Frame(pixels, self.frames_read, now_s, now_s if clip.live else clip.at_s))
             self.frames_read += 1
             self._opened.set()
-            if not clip.live:
-                due_s += 1 / clip.fps
-                self._stop.wait(max(0.0, due_s - time.monotonic()))
         return False
 
     def _over(self, clip: Clip, known: int) -> bool:
@@ -205,7 +208,7 @@ class LiveSource:
         """
         if clip.live:
             return not self.frames_read
-        if clip.detachable and known < self.frames_read < BROKEN_OFF * clip.length:
+        if clip.detachable and known < self.frames_read and clip.part_read < BROKEN_OFF:
             return False
         _check_whole(self.name, clip, self.frames_read)
         return True
@@ -236,16 +239,17 @@ def open_source(
         say("No camera delivers frames: playing the demo scene. Choose another with --source.")
         source = "demo"
     if source == "demo":
-        if not watched:
-            return LosslessSource("demo", DemoScene(size_wh))
-        return _open_live("demo", lambda: DemoScene(size_wh), stop)
+        scene = DemoScene(size_wh)  # which takes seconds at a large size
+        return _open_live("demo", lambda: scene, stop) if watched else LosslessSource("demo", scene)
     if "://" in source:
         try:
             return _open_capture(without_secrets(source), partial(Capture, source), stop, say)
         except OSError as error:
-            raise ConfigError(f"--source {source}: no such stream, or it delivers no frames.") from error
-    if not source.isdecimal() and (os.path.isfile(source) or os.path.isdir(source)):
-        return _open_path(Path(source), watched, stop, say)
+            raise ConfigError(
+                f"--source {without_secrets(source)}: no such stream, or it delivers no frames."
+            ) from error
+    if path := path_of(source):
+        return _open_path(path, watched, stop, say)
     try:
         if source.isdecimal():
             return _open_capture(f"camera {source}", partial(Capture, int(source), size_wh), stop, say)
@@ -253,6 +257,13 @@ def open_source(
         return _open_capture(name, lambda: Capture(find_camera(source).index, size_wh), stop, say)
     except OSError as error:
         raise ConfigError(f"--source {source}: no such camera, or it delivers no frames. {camera_list()}") from error
+
+
+def path_of(source: str) -> Path | None:
+    """Return the file or folder that `--source` names; None if it names something else."""
+    if source in ("auto", "demo") or source.isdecimal() or "://" in source:
+        return None
+    return Path(source) if os.path.isfile(source) or os.path.isdir(source) else None
 
 
 def measure_camera(index: int, size_wh: Size, stop: threading.Event) -> str:
@@ -284,40 +295,44 @@ def _open_path(path: Path, watched: bool, stop: threading.Event, say: Callable[[
             raise ConfigError(f"--source {path}: no picture in this folder ({', '.join(sorted(PICTURE_SUFFIXES))}).")
         name = path.absolute().name
         if pictures and watched:
-            return _open_live(name, lambda: Pictures(pictures, say, endless=True), stop)
+            return _open_live(name, lambda: Pictures(pictures, say, endless=True), stop, path)
         if pictures:
-            return LosslessSource(name, Pictures(pictures, say, endless=False))
+            return LosslessSource(name, Pictures(pictures, say, endless=False), path)
         if watched:
-            return _open_capture(name, partial(Capture, target), stop, say)
+            return _open_capture(name, partial(Capture, target), stop, say, path)
         probe = Capture(target)
         empty = probe.read() is None
         probe.close()
         if empty:
             raise OSError(f"{path} has no frame")
-        return LosslessSource(name, Capture(target))
+        return LosslessSource(name, Capture(target), path)
     except OSError as error:
         raise ConfigError(f"--source {path}: no {kind} that can be decoded.") from error
 
 
 def _open_capture(
-    name: str, open_clip: Callable[[], Clip], stop: threading.Event, say: Callable[[str], None]
+    name: str,
+    open_clip: Callable[[], Clip],
+    stop: threading.Event,
+    say: Callable[[str], None],
+    path: Path | None = None,
 ) -> LiveSource:
-    source = _open_live(name, open_clip, stop)
+    source = _open_live(name, open_clip, stop, path)
     if source.format:
         say(f"{name}: {source.format}, {source.fps:.4g} fps announced")
     return source
 
 
-def _open_live(name: str, open_clip: Callable[[], Clip], stop: threading.Event) -> LiveSource:
-    source = LiveSource(name, open_clip)
+def _open_live(name: str, open_clip: Callable[[], Clip], stop: threading.Event, path: Path | None = None) -> LiveSource:
+    source = LiveSource(name, open_clip, path)
     source.wait_open(stop)
     return source
 
 
 def _check_whole(name: str, clip: Clip, frames_read: int) -> None:
     """Raise CameraError if a clip should not have ended here."""
-    if frames_read < BROKEN_OFF * clip.length:
-        raise CameraError(f"{name}: broke off after {frames_read} of about {clip.length} frames. Is it damaged?")
+    if clip.part_read < BROKEN_OFF:
+        raise CameraError(f"{name}: broke off after {frames_read} frames, {clip.part_read:.0%} of it. Is it damaged?")
 
 
 def without_secrets(url: str) -> str:

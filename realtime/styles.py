@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,14 @@ def find_style(style: str, folder: Path | None = None) -> Path:
         StyleError: There is none; the message names the near ones and lists the rest.
     """
     path = Path(style)
-    with contextlib.suppress(OSError):  # a name that no file can have
-        if path.is_file():
-            return path
     known = {p.stem: p for p in [*shipped_styles(), *(folder or styles_folder()).glob("*.onnx")]}
     name = path.name.removesuffix(".onnx")
-    if path.parent == Path(".") and (found := known.get(name) or known.get(name.lower())):
-        return found
+    any_case = {stem.casefold(): p for stem, p in known.items()}
+    named = None if path.parent != Path(".") else known.get(name) or any_case.get(name.casefold())
+    if os.path.isfile(path) and (path.suffix == ".onnx" or not named):
+        return path
+    if named:
+        return named
     near = difflib.get_close_matches(name.lower(), known, cutoff=0.5)
     rest = [n for n in known if n not in near]
     message = f"{style}: no such style{' or file' if path.suffix == '.onnx' else ''}."

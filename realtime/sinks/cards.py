@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,9 +28,13 @@ class Card:
     title: str = ""
     artist: str = ""
     thumbnail: int = 0
-    """Its number, never given twice in a run; 0 as long as there is none."""
+    """Its number, never given twice, since browsers keep pictures; 0 as long as there is none."""
     fault: str = ""
     """Why the style cannot be used."""
+
+
+_Version = tuple[Path, float, int]
+"""A style's file, its time of modification, and its size in bytes."""
 
 
 class Cards:
@@ -37,10 +43,10 @@ class Cards:
     def __init__(self, gallery: Gallery, tell: Callable[[str], None]) -> None:
         """Begin with bare names; `tell` takes the JSON of all cards whenever it has changed, in any thread."""
         self._gallery, self._tell = gallery, tell
-        self._styles = gallery.styles
-        self._cards: dict[Path, Card] = {}
+        self._styles = _versions(gallery.styles)
+        self._cards: dict[_Version, Card] = {}
         self._thumbnails: dict[int, bytes] = {}
-        self._painted = 0
+        self._painted = secrets.randbelow(10**12)
         self._lock = threading.Lock()
         self._due, self._closing = threading.Event(), False
         self._painter = threading.Thread(target=self._paint, name="page cards", daemon=True)
@@ -52,11 +58,12 @@ class Cards:
         self._due.set()
 
     def update(self) -> None:
-        """Look whether the gallery has changed. Quick; at most one thread may call it."""
-        if self._gallery.styles != self._styles:
+        """Look whether the gallery or one of its files has changed. Quick; at most one thread may call it."""
+        styles = _versions(self._gallery.styles)
+        if styles != self._styles:
             with self._lock:
-                self._styles = self._gallery.styles
-                self._cards = {path: card for path, card in self._cards.items() if path in self._styles}
+                self._styles = styles
+                self._cards = {style: card for style, card in self._cards.items() if style in styles}
                 kept = {card.thumbnail for card in self._cards.values()}
                 self._thumbnails = {number: jpeg for number, jpeg in self._thumbnails.items() if number in kept}
             self._tell(self.text())
@@ -70,7 +77,7 @@ class Cards:
     def text(self) -> str:
         """Return all cards as JSON."""
         with self._lock:
-            cards = [asdict(self._cards.get(path) or Card(path.stem)) for path in self._styles]
+            cards = [asdict(self._cards.get(style) or Card(style[0].stem)) for style in self._styles]
         return json.dumps({"cards": cards})
 
     def close(self) -> None:
@@ -83,11 +90,12 @@ class Cards:
     def _paint(self) -> None:
         scene = DemoScene(CARD_WH).picture(0)
         while not self._closing:
-            path = next((path for path in self._styles if path not in self._cards), None)
-            if path is None:
+            style = next((style for style in self._styles if style not in self._cards), None)
+            if style is None:
                 self._due.wait()
                 self._due.clear()
                 continue
+            path = style[0]
             try:
                 engine = Engine(path, CARD_WH)
                 painted = engine.stylize(scene)
@@ -101,8 +109,20 @@ class Cards:
             if self._closing:
                 return
             with self._lock:
-                if path in self._styles:
-                    self._cards[path] = card
+                if style in self._styles:
+                    self._cards[style] = card
                     if jpeg:
                         self._thumbnails[card.thumbnail] = jpeg
             self._tell(self.text())
+
+
+def _versions(styles: tuple[Path, ...]) -> tuple[_Version, ...]:
+    """Return the styles' files as they are now."""
+    found = []
+    for path in styles:
+        try:
+            state = os.stat(path)
+            found.append((path, state.st_mtime, state.st_size))
+        except OSError:  # gone meanwhile
+            found.append((path, 0.0, 0))
+    return tuple(found)

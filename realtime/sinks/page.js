@@ -5,7 +5,9 @@ const canvas = $("canvas"), frame = $("frame"), slider = $("strength"), help = $
 const paper = canvas.getContext("2d", { alpha: false })
 const number = new Intl.NumberFormat("en")
 
-let socket, tries = 0, owed = 0, cards = [], status = {}, sliderHeldUntil = 0, figuresDue = 0
+const SILENT_MS = 5000 // the server says something each second
+
+let socket, tries = 0, owed = 0, heardAt = 0, cards = [], status = {}, sliderHeldUntil = 0, figuresDue = 0
 
 function send(message) {
   if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message))
@@ -22,12 +24,14 @@ function press(key) {
 function connect() {
   socket = new WebSocket(new URL("socket" + location.search, location.href).href.replace(/^http/, "ws"))
   let drawn = 0, came = 0
+  heardAt = performance.now()
   socket.onopen = () => {
     tries = owed = 0
     $("absent").hidden = true
     frame.classList.remove("away")
   }
   socket.onmessage = async ({ data }) => {
+    heardAt = performance.now()
     if (typeof data === "string") return hear(JSON.parse(data))
     const turn = ++came
     const picture = await createImageBitmap(data).catch(() => null)
@@ -39,14 +43,25 @@ function connect() {
     owed += 1
     acknowledge()
   }
-  socket.onclose = async () => {
-    frame.classList.add("away")
-    const reason = await whyNot()
-    $("absent").textContent = reason
-    $("absent").hidden = false
-    setTimeout(connect, Math.min(4000, 500 * ++tries))
-  }
+  socket.onclose = lose
 }
+
+async function lose() {
+  socket.onclose = socket.onmessage = socket.onopen = null
+  heardAt = Infinity
+  frame.classList.add("away")
+  const reason = await whyNot()
+  $("absent").textContent = reason
+  $("absent").hidden = false
+  setTimeout(connect, Math.min(4000, 500 * ++tries))
+}
+
+// A network that falls silent closes nothing.
+setInterval(() => {
+  if (performance.now() - heardAt < SILENT_MS) return
+  socket.close()
+  lose()
+}, 1000)
 
 // A picture that was shown is answered; a page that nobody sees answers later, and gets none meanwhile.
 function acknowledge() {
@@ -56,7 +71,7 @@ function acknowledge() {
 
 async function whyNot() {
   try {
-    const { status } = await fetch("socket" + location.search)
+    const { status } = await fetch("socket" + location.search, { signal: AbortSignal.timeout(3000) })
     if (status === 503) return "Others are looking on already, as many as may. This page waits for one to leave."
     if (status === 403) return "This address is of an earlier run: open the one that nst-cam printed now."
   } catch {}
@@ -135,9 +150,16 @@ function showLabel() {
   }
   for (const [i, item] of [...$("cards").children].entries()) {
     const chosen = i + 1 === status.style || i + 1 === status.second, button = item.firstChild
-    if (i + 1 === status.style && button.ariaPressed !== "true") item.scrollIntoView({ block: "nearest", inline: "nearest" })
+    if (i + 1 === status.style && button.ariaPressed !== "true") showWhole(item)
     button.setAttribute("aria-pressed", chosen)
   }
+}
+
+// Scrolls the strip alone: scrollIntoView would move the page too.
+function showWhole(item) {
+  const list = $("cards"), { left, right } = item.getBoundingClientRect(), strip = list.getBoundingClientRect()
+  if (left < strip.left) list.scrollLeft -= strip.left - left + 20
+  if (right > strip.right) list.scrollLeft += right - strip.right + 20
 }
 
 function showStatus() {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -36,7 +36,7 @@ class Recorder:
             path: The file to write. It must not exist: recordings are never overwritten.
             fps: Nominal frames per second of the source.
             live: Frames come by the clock, and one that the encoder has no time for is left out. Else each is written.
-            clip: The file that the frames come from, if they do: its sound is copied, and it gives the time.
+            clip: The file that the frames come from, if they do: its sound is copied.
             say: Takes a line for the user.
 
         Raises:
@@ -50,10 +50,11 @@ class Recorder:
         self._opened = self._broken = False
         self._first_s = self._last_s = 0.0
         for taken in (path, self._part):
-            if taken.exists():
+            if os.path.exists(taken):
                 raise ConfigError(f"{path}: {taken.name} exists. Record into another file, or move it away.")
         try:
-            tempfile.TemporaryFile(dir=path.absolute().parent).close()
+            self._part.open("xb").close()
+            self._part.unlink()
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written there ({error.strerror}).") from error
         self._container, self._options = CONTAINERS[path.suffix.lower()]
@@ -67,7 +68,7 @@ class Recorder:
 
     def write(self, frame: Frame) -> None:
         """Queue a frame for the encoder. Raises SinkError when that does not start or the disk is full."""
-        moment_s = frame.captured_s if self._by_clock else frame.index / self._fps
+        moment_s = frame.moment_s
         if self._encoder is None:
             self._first_s = self._last_s = moment_s
             self._encoder = Encoder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ class Sound:
         pictures = self._file.streams.video[0] if self._file.streams.video else None
         start = (pictures.start_time or 0) * pictures.time_base if pictures and pictures.time_base else 0
         self._start_s = float(start)
-        self._packets = self._file.demux(self.track)
+        self._packets: Iterator[Packet[AudioStream]] | None = None
         try:
             with av.open(io.BytesIO(), "w", format=container) as trial:
                 trial.add_stream_from_template(self.track)
@@ -62,6 +63,9 @@ class Sound:
             until_s: How far in the file the recording has come.
         """
         while self.track is not None:
+            if self._packets is None:
+                self._seek(self._start_s + from_s)
+                self._packets = self._file.demux(self.track)
             if self._packet is None:
                 self._packet = next(self._packets, None)
             packet = self._packet
@@ -76,6 +80,11 @@ class Sound:
                 packet.pts -= round((self._start_s + from_s) / packet.time_base)
                 packet.dts = packet.pts
                 yield packet
+
+    def _seek(self, moment_s: float) -> None:
+        """Go to a second before a moment: reading on from the beginning of a long film would take seconds."""
+        with contextlib.suppress(av.FFmpegError):  # what cannot be searched is read
+            self._file.seek(max(0, int((moment_s - 1) * av.time_base)))
 
     def close(self) -> None:
         """Release the file. Safe to call twice."""

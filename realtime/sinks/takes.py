@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -48,19 +49,16 @@ class _Take(threading.Thread):
 class Takes:
     """Writes what is shown into `DATE-TIME-STYLE.mkv` files, never over another, one at a time. Never waits."""
 
-    def __init__(
-        self, folder: Path | None, source: FrameSource, clip: Path | None, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path | None, source: FrameSource, tell: Callable[[str], None]) -> None:
         """Prepare.
 
         Args:
             folder: Where the files go, made when needed; None for the usual one.
-            source: Where the frames come from.
-            clip: The file that they come from, if they do: its sound is copied.
+            source: Where the frames come from; the sound of a file is copied.
             tell: Takes a line for the user; called in threads.
         """
         self._folder = folder or videos_folder()
-        self._source, self._clip, self._tell = source, clip, tell
+        self._source, self._tell = source, tell
         self._take: _Take | None = None
         self._all: list[_Take] = []
 
@@ -106,5 +104,5 @@ class Takes:
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{style}"
         names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         files = (self._folder / f"{name}.mkv" for name in names)
-        path = next(file for file in files if not (file.exists() or file.with_suffix(".part.mkv").exists()))
-        return Recorder(path, self._source.fps, live=self._source.live, clip=self._clip, say=self._tell)
+        path = next(file for file in files if not any(map(os.path.exists, (file, file.with_suffix(".part.mkv")))))
+        return Recorder(path, self._source.fps, live=self._source.live, clip=self._source.path, say=self._tell)

@@ -27,7 +27,7 @@ DEVICES = {
 class VirtualCamera:
     """Sends the newest frame at a steady pace from a thread of its own, again if none came, so that calls keep it.
 
-    All frames get the size of the first one, with black bars if they have another shape.
+    All frames get the size of the first one, in even numbers, with black bars if they have another shape.
     """
 
     def __init__(self, device: str, size_wh: Size, fps: float) -> None:
@@ -53,8 +53,11 @@ class VirtualCamera:
         try:
             self._open(size_wh).close()
         except RuntimeError as error:
+            reason = " ".join(str(error).split())
             remedy = DEVICES.get(sys.platform, DEVICES["linux"])
-            raise ConfigError(f"--virtual-camera {device}: no such device that takes pictures. {remedy}") from error
+            raise ConfigError(
+                f"--virtual-camera {device}: no such device that takes pictures ({reason}). If there is none: {remedy}"
+            ) from error
         self._slot = LatestFrame()
         self._error: Exception | None = None
         self._stop = threading.Event()
@@ -74,8 +77,9 @@ class VirtualCamera:
         self._thread.join(JOIN_S)
 
     def _open(self, size_wh: Size) -> Any:
+        width, height = (max(2, side - side % 2) for side in size_wh)  # a half of each is what the colours get
         return self._pyvirtualcam.Camera(
-            *size_wh, self._fps, fmt=self._pyvirtualcam.PixelFormat.BGR, device=self._device
+            width, height, self._fps, fmt=self._pyvirtualcam.PixelFormat.BGR, device=self._device
         )
 
     def _work(self) -> None:

@@ -44,6 +44,8 @@ CREDIT = 2
 """Pictures under way to a viewer."""
 STATUS_S = 0.1
 """How often viewers are told what has changed."""
+BEAT_S = 1.0
+"""How often they are told even if nothing has: a page that hears nothing for long takes the connection for lost."""
 HEARTBEAT_S = 10.0
 """A viewer that does not answer for one and a half of these is let go."""
 LONGEST_MESSAGE = 1024
@@ -93,7 +95,7 @@ class Page:
         host, self.port = listening.getsockname()[:2]
         self._open_to_all = not ipaddress.ip_address(host).is_loopback
         self._token = secrets.token_urlsafe(16) if self._open_to_all else ""
-        self._names = {"localhost", "127.0.0.1", "::1", address.host.lower()}
+        self._names = {"localhost", "127.0.0.1", "::1", address.host.lower(), host}
         if self._open_to_all:
             self._names |= {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
         self.name = f"http://{_shown_host(host)}:{self.port}/"
@@ -155,7 +157,7 @@ class Page:
         app = web.Application(middlewares=[self._guard])
         for path in FILES:
             app.router.add_get(f"/{path}", self._give_file)
-        app.router.add_get("/cards/{number:[0-9]{1,4}}", self._give_card)
+        app.router.add_get("/cards/{number:[0-9]{1,15}}", self._give_card)
         app.router.add_get("/snapshots/{name}", self._give_snapshot)
         app.router.add_get("/socket", self._attend)
         runner = web.AppRunner(
@@ -310,7 +312,8 @@ def _listen(address: Address) -> socket.socket:
     for port in ports:
         try:
             family, _, _, _, where = socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM)[0]
-            return socket.create_server(where[:2], family=family, backlog=64)
+            everywhere = family == socket.AF_INET6 and where[0] == "::" and socket.has_dualstack_ipv6()
+            return socket.create_server(where[:2], family=family, backlog=64, dualstack_ipv6=everywhere)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
     raise ConfigError(
@@ -362,6 +365,5 @@ def _page_file(name: str) -> bytes:
 
 def _status_text(status: Status, viewers: int) -> str:
     newest = status.snapshots[-1].name if status.snapshots else ""
-    return json.dumps(
-        {"status": asdict(status) | {"snapshots": len(status.snapshots), "snapshot": newest, "viewers": viewers}}
-    )
+    told = asdict(status) | {"snapshots": len(status.snapshots), "snapshot": newest, "viewers": viewers}
+    return json.dumps({"status": told, "beat": int(time.monotonic() / BEAT_S)})

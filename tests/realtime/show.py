@@ -31,12 +31,13 @@ WAVE = next(path for path in shipped_styles() if path.stem == "wave")
 class Numbers:
     """An endless clip, 50 pictures a second; picture i is grey i modulo 200, or noise."""
 
-    fps, codec, live, detachable, length = 50.0, "", False, False, 0
+    fps, codec, live, detachable, part_read, at_s = 50.0, "", False, False, 1.0, 0.0
 
     def __init__(self, noise: Pixels | None = None) -> None:
         self.given, self.noise = 0, noise
 
     def read(self) -> Pixels:
+        self.at_s = self.given / self.fps
         self.given += 1
         if self.noise is not None:
             return np.roll(self.noise, self.given, axis=0)

@@ -37,16 +37,16 @@ SIZES_WH = ((64, 48), (1, 1), (641, 479), (7, 300), (3000, 5), (5, 3000), (63, 4
 class Sizes:
     """A clip whose pictures have the sizes given."""
 
-    fps, codec, live, detachable = 100.0, "", False, False
+    fps, codec, live, detachable, part_read, at_s = 100.0, "", False, False, 1.0, 0.0
 
     def __init__(self, *sizes_wh: tuple[int, int]) -> None:
-        self.length = len(sizes_wh)
         self._rest = iter(sizes_wh)
 
     def read(self) -> Pixels | None:
         size_wh = next(self._rest, None)
         if size_wh is None:
             return None
+        self.at_s += 0.01
         return np.random.default_rng(1).integers(0, 256, (*size_wh[::-1], 3), dtype=np.uint8)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from realtime.frames import Frame, LatestFrame
 
 
 def frame(index: int) -> Frame:
-    return Frame(np.zeros((2, 2, 3), np.uint8), index, time.monotonic())
+    return Frame(np.zeros((2, 2, 3), np.uint8), index, time.monotonic(), 0.0)
 
 
 def test_newest_frame_wins():

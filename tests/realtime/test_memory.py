@@ -54,7 +54,7 @@ def change_style(folder: Path) -> None:
 
 def record(folder: Path) -> None:
     recorder = Recorder(folder / "out.mkv", 25, live=False, clip=None, say=print)
-    recorder.write(Frame(np.zeros((48, 64, 3), np.uint8), 0, 0.0))
+    recorder.write(Frame(np.zeros((48, 64, 3), np.uint8), 0, 0.0, 0.0))
     recorder.close()
 
 

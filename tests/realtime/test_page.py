@@ -51,9 +51,11 @@ def viewer(browser: playwright.Browser, show: Show) -> Iterator[playwright.Page]
     viewer.context.close()
 
 
-def look_on(browser: playwright.Browser, show: Show, script: str = "", width: int = 1280) -> playwright.Page:
+def look_on(
+    browser: playwright.Browser, show: Show, script: str = "", width: int = 1280, height: int = 844
+) -> playwright.Page:
     """Open the page and wait for a picture; `faults` of its context has what the console complained of."""
-    context = browser.new_context(viewport={"width": width, "height": 844})
+    context = browser.new_context(viewport={"width": width, "height": height})
     context.faults = []
     context.add_init_script(script)
     viewer = context.new_page()
@@ -206,3 +208,48 @@ def test_on_a_phone_all_fits_the_width_and_has_a_name(browser: playwright.Browse
         box = control.bounding_box()
         assert box and box["height"] >= 28
     viewer.context.close()
+
+
+def test_a_change_of_style_scrolls_its_strip_alone(browser: playwright.Browser, tmp_path: Path):
+    show = Show(tmp_path, styles=[flat_style(tmp_path / f"{name}.onnx", 0.5) for name in "abcdefgh"])
+    for width, height in ((1366, 625), (390, 500), (844, 390)):
+        viewer = look_on(browser, show, width=width, height=height)
+        last = viewer.locator(".card").nth(7)
+        for key, chosen in (("8", last), ("1", viewer.locator(".card").first)):
+            viewer.keyboard.press(key)
+            wait(lambda chosen=chosen: chosen.get_attribute("aria-pressed") == "true")
+            left, right = chosen.evaluate("e => [e.getBoundingClientRect().left, e.getBoundingClientRect().right]")
+            assert left >= 0 and right <= width
+        assert viewer.evaluate("scrollY") == 0
+        assert viewer.locator("canvas").bounding_box()["width"] > 220
+        viewer.context.close()
+    show.close()
+
+
+def test_a_network_that_falls_silent_is_noticed(browser: playwright.Browser, show: Show):
+    viewer = look_on(browser, show)
+    show.page._tell = lambda *_: None  # nothing is closed, nothing more is sent
+    show.page._publish = lambda *_: None
+    viewer.locator(".frame.away").wait_for(timeout=12_000)
+    viewer.locator("#absent").wait_for(state="visible")
+    viewer.context.close()
+
+
+def test_a_replaced_style_and_a_new_run_have_new_thumbnails(browser: playwright.Browser, tmp_path: Path):
+    path = flat_style(tmp_path / "own.onnx", 0.1)
+    grey = """() => { const image = document.querySelector(".card img"), canvas = document.createElement("canvas")
+        if (!image?.naturalWidth) return -1
+        const paper = canvas.getContext("2d")
+        paper.drawImage(image, 0, 0)
+        return paper.getImageData(9, 9, 1, 1).data[0] }"""
+    show = Show(tmp_path, styles=[path])
+    viewer = look_on(browser, show)
+    wait(lambda: abs(viewer.evaluate(grey) - 26) < 4)
+    flat_style(path, 0.9)
+    wait(lambda: abs(viewer.evaluate(grey) - 230) < 4)
+    show.close()
+    flat_style(path, 0.4)
+    show = Show(tmp_path, Address("127.0.0.1", show.page.port), styles=[path])
+    wait(lambda: abs(viewer.evaluate(grey) - 102) < 4, 12)
+    viewer.context.close()
+    show.close()

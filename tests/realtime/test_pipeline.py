@@ -35,7 +35,7 @@ class Numbers:
     """A clip of `count` small pictures; each is filled with its number."""
 
     def __init__(self, count: int, fps: float = 100.0, live: bool = False) -> None:
-        self.count, self.fps, self.live, self.length = count, fps, live, 0
+        self.count, self.fps, self.live, self.part_read = count, fps, live, 1.0
         self.codec, self.detachable = "", live
         self.given, self.closed = 0, False
 
@@ -43,6 +43,7 @@ class Numbers:
         if self.given == self.count:
             return None
         self.given += 1
+        self.at_s = (self.given - 1) / self.fps
         return np.full((32, 48, 3), self.given % 256, np.uint8)
 
     def close(self) -> None:

@@ -19,16 +19,17 @@ from realtime.errors import ConfigError, SinkError
 from realtime.frames import Frame
 from realtime.sinks import encoder
 from realtime.sinks.recorder import Recorder
+from realtime.sinks.sound import Sound
 from tests.conftest import count_frames
 
 BOTH = pytest.mark.parametrize("name", ["out.mkv", "out.mp4"])
 
 
-def frame(number: int, captured_s: float = 0.0, size_wh: tuple[int, int] = (96, 64)) -> Frame:
-    """A picture in one colour that tells its number."""
+def frame(number: int, moment_s: float | None = None, size_wh: tuple[int, int] = (96, 64)) -> Frame:
+    """A picture in one colour that tells its number; of a clip of 25 pictures a second, or a camera's."""
     pixels = np.empty((size_wh[1], size_wh[0], 3), np.uint8)
     pixels[:] = 40 + 5 * number, 200 - 5 * number, 90
-    return Frame(pixels, number, captured_s)
+    return Frame(pixels, number, moment_s or 0.0, number / 25 if moment_s is None else moment_s)
 
 
 def recorder(path: Path, fps: float = 25, live: bool = False, clip: Path | None = None, said=None) -> Recorder:
@@ -61,7 +62,7 @@ def test_every_frame_of_a_file_is_written_once_at_a_constant_rate(tmp_path: Path
 def test_a_finished_file_can_be_searched(tmp_path: Path, name: str):
     sink = recorder(tmp_path / name)
     for number in range(75):
-        sink.write(replace(frame(number % 30), index=number))
+        sink.write(replace(frame(number % 30), index=number, moment_s=number / 25))
     sink.close()
     with av.open(str(tmp_path / name)) as file:
         assert file.duration == pytest.approx(3_000_000, abs=41_000)
@@ -156,17 +157,18 @@ def test_odd_sizes_lose_a_line_and_other_sizes_are_fitted(tmp_path: Path):
     assert found[2][:8].max() < 24 and found[2][28:36].mean() > 60  # black bars above and below
 
 
-def clip_with_sound(path: Path, codec: str) -> Path:
-    """24 pictures in a second and two seconds of a tone."""
+def clip_with_sound(path: Path, codec: str, seconds: int = 1) -> Path:
+    """24 pictures a second and a rising tone that goes on for a second more."""
     with av.open(str(path), "w") as file:
         pictures = file.add_stream("mpeg4", 24, width=96, height=64, pix_fmt="yuv420p")
         sound = file.add_stream(codec, 48000)
-        for number in range(24):
-            file.mux(pictures.encode(av.VideoFrame.from_ndarray(frame(number).pixels, "bgr24")))
+        for number in range(24 * seconds):
+            file.mux(pictures.encode(av.VideoFrame.from_ndarray(frame(number % 24).pixels, "bgr24")))
         file.mux(pictures.encode(None))
-        tone = (0.3 * np.sin(np.arange(96000) * 0.06)).astype(np.float32)
+        at = np.arange(48000 * (seconds + 1))
+        tone = (0.3 * np.sin(at * 0.06 + at * at * 1e-7)).astype(np.float32)
         size = sound.codec_context.frame_size or 1024
-        for start in range(0, 96000, size):
+        for start in range(0, len(tone), size):
             samples = av.AudioFrame.from_ndarray(np.stack([tone[start : start + size]] * 2), "fltp", "stereo")
             samples.sample_rate, samples.pts, samples.time_base = 48000, start, Fraction(1, 48000)
             file.mux(sound.encode(samples))
@@ -185,7 +187,7 @@ def test_the_sound_of_a_file_is_copied_beside_its_pictures(tmp_path: Path, name:
     clip = clip_with_sound(tmp_path / "clip.mkv", codec)
     sink = recorder(tmp_path / name, fps=24, clip=clip)
     for number in range(24):
-        sink.write(frame(number))
+        sink.write(frame(number, number / 24))
     sink.close()
     original = dict((data, moment) for moment, data in sound_packets(clip))
     copied = sound_packets(tmp_path / name)
@@ -200,7 +202,7 @@ def test_a_file_that_plays_live_keeps_its_own_time_and_sound_from_the_first_fram
     clip = clip_with_sound(tmp_path / "clip.mkv", "aac")
     sink = recorder(tmp_path / "out.mkv", fps=24, live=True, clip=clip)
     for number in (6, 7, 7, 7, 12, 18):  # late, paused, then with frames dropped
-        sink.write(frame(number, time.monotonic()))
+        sink.write(frame(number, number / 24))
         time.sleep(0.02)
     sink.close()
     moments = [moment for moment, _ in decoded(tmp_path / "out.mkv")]
@@ -209,6 +211,17 @@ def test_a_file_that_plays_live_keeps_its_own_time_and_sound_from_the_first_fram
     copied = sound_packets(tmp_path / "out.mkv")
     assert len(copied) > 20
     assert [moment for moment, _ in copied] == pytest.approx([original[d] - 0.25 for _, d in copied], abs=0.003)
+
+
+def test_sound_of_a_recording_that_starts_late_is_that_of_its_pictures(tmp_path: Path):
+    clip = clip_with_sound(tmp_path / "clip.mkv", "aac", seconds=8)
+    sound = Sound(clip, "matroska")
+    copied = list(sound.packets(5.0, 5.5))
+    original = dict((data, moment) for moment, data in sound_packets(clip))
+    assert 20 < len(copied) < 26
+    for packet in copied:
+        assert float(packet.pts * packet.time_base) == pytest.approx(original[bytes(packet)] - 5.0, abs=0.003)
+    sound.close()
 
 
 def test_sound_that_does_not_fit_is_said_and_left_out(tmp_path: Path):
@@ -221,7 +234,7 @@ def test_sound_that_does_not_fit_is_said_and_left_out(tmp_path: Path):
         clip = clip_with_sound(tmp_path / clip_name, codec)
         sink = recorder(tmp_path / name, fps=24, clip=clip, said=said)
         for number in range(24):
-            sink.write(frame(number))
+            sink.write(frame(number, number / 24))
         sink.close()
         assert count_frames(tmp_path / name) == 24
     assert len(said) == 2 and all("without sound" in line and "\n" not in line for line in said)
@@ -271,7 +284,7 @@ def test_a_full_disk_ends_the_recording_and_leaves_what_plays(small_disk: Path, 
     with pytest.raises(SinkError, match=r"No space left.*is the disk full\?.*out\.part"):
         for number in range(400):
             noise = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
-            sink.write(Frame(noise, number, 0.0))
+            sink.write(Frame(noise, number, 0.0, number / 25))
     sink.close()
     part = small_disk / name.replace(".", ".part.")
     assert [p.name for p in small_disk.iterdir()] == [part.name]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,6 +143,29 @@ def test_many_at_once_leave_whole_settings(file: Path):
     assert load_settings(pytest.fail).strength in range(6)
     assert [path.name for path in file.parent.iterdir()] == ["settings.json"]
     assert file.stat().st_mode & 0o077 == 0  # a source may carry a password
+
+
+def test_a_closed_terminal_keeps_the_settings(tmp_path: Path, file: Path):
+    own, apps = pty.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    command = [NST_CAM, "--size", "160x120", "--source", "demo", "--strength", "30"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdin=apps, stdout=apps, stderr=apps, start_new_session=True,
+        preexec_fn=take_terminal,
+    ) as process:  # fmt: skip
+        os.close(apps)
+        said = b""
+        while b"wave on demo" not in said:
+            said += os.read(own, 1000)
+        threading.Event().wait(1)
+        os.close(own)
+        assert process.wait(20) == 0
+    assert json.loads(file.read_text())["strength"] == 30
 
 
 def test_no_password_is_shown():

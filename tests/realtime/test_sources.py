@@ -13,7 +13,9 @@ from cv2_enumerate_cameras.camera_info import CameraInfo
 from realtime import cameras, cli, clips, sources
 from realtime.demo import DemoScene
 from realtime.errors import CameraError, ConfigError
-from realtime.sources import LiveSource, open_source
+from realtime.frames import Frame
+from realtime.sinks.recorder import Recorder
+from realtime.sources import LiveSource, open_source, path_of
 from tests.conftest import wait_until
 from tests.network_camera import NetworkCamera
 
@@ -43,6 +45,25 @@ def test_a_watched_file_plays_at_its_own_rate(clip: Path):
             times.append(frame.captured_s)
     source.close()
     assert 0.6 < times[-1] - times[0] < 2.0  # 24 frames at 30 a second
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_recording_of_a_camera_slower_than_it_announced_is_whole_and_keeps_its_time(tmp_path: Path, suffix: str):
+    moments = [0.0, 0.1, 0.22, 0.3, 0.4, 0.64, 0.7, 0.8, 0.9, 1.1]
+    recorder = Recorder(tmp_path / f"slow.{suffix}", 30, live=False, clip=None, say=print)
+    for number, moment_s in enumerate(moments):
+        recorder.write(Frame(np.full((48, 64, 3), 20 * number, np.uint8), number, 0.0, moment_s))
+    recorder.close()
+    source, found = opened(tmp_path / f"slow.{suffix}"), []
+    while (frame := source.read(1)) is not None:
+        found.append(frame.moment_s)
+    assert found == pytest.approx(moments, abs=0.002)
+    watched, times = opened(tmp_path / f"slow.{suffix}", watched=True), []
+    while not watched.ended:
+        if frame := watched.read(0.5):
+            times.append(frame.captured_s)
+    assert watched.frames_read == len(moments) and 1.0 < times[-1] - times[0] < 2.0
+    watched.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF no video at all" * 50])
@@ -146,7 +167,7 @@ def test_a_frozen_stream_is_noticed_and_opened_again_until_it_moves(network_came
 class Camera:
     """Stands for a local camera: 50 pictures a second, all different, until it is unplugged."""
 
-    fps, codec, live, detachable, length = 100.0, "MJPG", True, True, 0
+    fps, codec, live, detachable, part_read, at_s = 100.0, "MJPG", True, True, 1.0, 0.0
 
     def __init__(self, plugged: threading.Event) -> None:
         self._plugged, self._given = plugged, 0
@@ -391,3 +412,19 @@ def test_the_demo_scene_has_any_size(size: tuple[int, int]):
     scene = DemoScene(size)
     for moment in (0.0, 37.3, 1000.0):
         assert scene.picture(moment).shape == (size[1], size[0], 3)
+
+
+def test_an_address_that_does_not_open_is_named_without_its_password():
+    with pytest.raises(ConfigError, match="no such stream") as refused:
+        opened("http://me:secret@127.0.0.1:9/x?key=hush")
+    assert "http://127.0.0.1:9/x" in str(refused.value)
+    assert "secret" not in str(refused.value) and "hush" not in str(refused.value)
+
+
+def test_what_names_a_file_is_told_from_what_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo", "auto", "7", "clip.mkv"):
+        Path(name).touch()
+    for other in ("demo", "auto", "7", "http://x/clip.mkv", "nowhere.mkv", "x" * 300):
+        assert path_of(other) is None
+    assert path_of("clip.mkv") == Path("clip.mkv") and path_of("./demo") == Path("demo") and path_of(".") == Path()

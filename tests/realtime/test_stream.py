@@ -31,7 +31,7 @@ def free_port(kind: socket.SocketKind) -> int:
 
 
 def frame(number: int) -> Frame:
-    return Frame(np.full((64, 96, 3), 40 + 4 * (number % 40), np.uint8), number, 0.0)
+    return Frame(np.full((64, 96, 3), 40 + 4 * (number % 40), np.uint8), number, 0.0, 0.0)
 
 
 def send(sink: Stream, done: threading.Event, limit_s: float = 20.0) -> float:
@@ -132,7 +132,7 @@ def test_a_receiver_that_never_answers_holds_nothing_up(monkeypatch: pytest.Monk
             for number in range(400):
                 time.sleep(0.02)
                 before = time.monotonic()
-                sink.write(Frame(noise.integers(0, 256, (240, 320, 3), dtype=np.uint8), number, 0.0))
+                sink.write(Frame(noise.integers(0, 256, (240, 320, 3), dtype=np.uint8), number, 0.0, 0.0))
                 longest = max(longest, time.monotonic() - before)
         assert longest < 0.5
         sink.close()

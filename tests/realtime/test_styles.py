@@ -24,6 +24,18 @@ def test_a_style_is_found_in_any_case():
     assert find_style("Wave") == find_style("wave") == find_style("WAVE.onnx")
 
 
+def test_a_style_of_ones_own_is_found_in_any_case_and_a_file_of_its_name_is_no_style(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("MyRoom.onnx", "wave", "else.net"):
+        Path(name).touch()
+    assert find_style("myroom", tmp_path) == find_style("MYROOM", tmp_path) == tmp_path / "MyRoom.onnx"
+    assert find_style("wave") in shipped_styles() and find_style("else.net") == Path("else.net")
+    Path("wave.onnx").touch()
+    assert find_style("wave.onnx") == Path("wave.onnx") and find_style("wave") in shipped_styles()
+
+
 def test_a_style_is_summed_up_by_what_its_certificate_has():
     assert summary(WAVE) == "J 5.16, 12.9 ms, as good as 43 iterations of Gatys' method"
     assert summary(PLAIN) == ""

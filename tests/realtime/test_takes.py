@@ -20,7 +20,7 @@ from tests.conftest import count_frames, wait_until
 class Camera:
     """What a recording wants to know of a source."""
 
-    name, fps, live = "camera 0", 25.0, True
+    name, fps, live, path = "camera 0", 25.0, True, None
 
 
 class Filmed:
@@ -28,11 +28,12 @@ class Filmed:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.said, self.given = folder, [], 0
-        self.takes = Takes(folder, Camera(), None, self.said.append)  # type: ignore[arg-type]
+        self.takes = Takes(folder, Camera(), self.said.append)  # type: ignore[arg-type]
 
     def film(self, frames: int) -> None:
         for _ in range(frames):
-            self.takes.write(Frame(np.full((48, 64, 3), 90, np.uint8), self.given, time.monotonic()))
+            now_s = time.monotonic()
+            self.takes.write(Frame(np.full((48, 64, 3), 90, np.uint8), self.given, now_s, now_s))
             self.given += 1
             time.sleep(0.02)
 

@@ -54,7 +54,7 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Device]]:
 def picture(value: int, width: int = 64, height: int = 48) -> Frame:
     pixels = np.empty((height, width, 3), np.uint8)
     pixels[:] = value, 100, 200
-    return Frame(pixels, value, 0.0)
+    return Frame(pixels, value, 0.0, 0.0)
 
 
 def wait_for(condition, limit_s: float = 5.0) -> None:
@@ -62,6 +62,14 @@ def wait_for(condition, limit_s: float = 5.0) -> None:
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert condition()
+
+
+def test_sides_are_even(devices: list[Device]):
+    sink = VirtualCamera("auto", (640, 427), 50)
+    sink.write(picture(10, width=65, height=49))
+    wait_for(lambda: len(devices) == 2 and devices[1].sent)
+    sink.close()
+    assert devices[0].size_wh == (640, 426) and devices[1].size_wh == (64, 48)
 
 
 def test_the_pace_is_steady_while_frames_come_rarely_and_stop(devices: list[Device]):

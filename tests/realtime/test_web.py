@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,12 +144,12 @@ def test_cards_are_painted_and_a_broken_style_says_so(tmp_path: Path):
                 if cards and cards[0]["thumbnail"] and cards[1]["fault"]:
                     return cards
 
-    assert ask(show, "/cards/1")[0] == 404  # nobody has looked on yet
     cards = asyncio.run(look_on())
     assert cards[0]["name"] and "not an ONNX file" in str(cards[1]["fault"])
-    status, headers, jpeg = ask(show, "/cards/1")
+    number = int(str(cards[0]["thumbnail"]))
+    status, headers, jpeg = ask(show, f"/cards/{number}")
     assert status == 200 and headers["Content-Type"] == "image/jpeg" and len(jpeg) > 2000
-    assert ask(show, "/cards/2")[0] == 404
+    assert ask(show, f"/cards/{number + 1}")[0] == 404
     show.close()
 
 
@@ -293,6 +294,16 @@ def test_the_page_is_for_this_machine_unless_asked_otherwise(show: Show):
     page = Page(Address(), Gallery([]), lambda: None)  # type: ignore[arg-type, return-value]
     assert [sock.getsockname()[0] for site in page._runner.sites for sock in site._server.sockets] == ["127.0.0.1"]
     page.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.1.1", "::", "localhost"])
+def test_the_address_that_is_printed_opens(tmp_path: Path, host: str):
+    if ":" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("needs IPv6")
+    show = Show(tmp_path, Address(host, 0))
+    page, cookies = show.page, urllib.request.HTTPCookieProcessor()
+    assert b"<canvas" in urllib.request.build_opener(cookies).open(page.url, timeout=5).read()
+    show.close()
 
 
 def test_others_need_the_token(open_show: Show):

@@ -356,7 +356,7 @@ def test_unreadable_photos_are_counted_for_the_user(
 def test_real_features_and_photos(assets: Path, tmp_path: Path, nst_train: Run):
     done = nst_train(
         *(assets / "paintings" / "great_wave.jpg", "--content", assets / "content", "--limit", 200),
-        *("-o", "wave.onnx", "--steps", 3, "--vgg-weights", assets / "vgg19" / "vgg19-features.safetensors"),
+        *("-o", "wave.onnx", "--steps", 3, "--vgg-weights", assets / "vgg19" / "vgg19-features.safetensors", *SMALL),
     )
     assert done.returncode == 0, done.stderr
     assert "200 photos" in done.stdout and "ONNX Runtime differs by" in done.stdout
