@@ -12,11 +12,11 @@ cam: $(VENV)/installed-cam
 test: $(VENV)/installed-dev
 	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),$(MAKE) --keep-going --jobs 2 test-live test-training)
 
-test-live:
+test-live: $(VENV)/installed-dev
 	$(BIN)/python -m pytest --ignore tests/training
 
 # These do not live by the clock: they take what the others leave of the processor.
-test-training:
+test-training: $(VENV)/installed-dev
 	nice -n 19 $(BIN)/python -m pytest -n 2 tests/training
 
 check: $(VENV)/installed-dev

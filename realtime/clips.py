@@ -22,6 +22,8 @@ OPEN_LIMIT_S = 10.0
 """A source that has not delivered a frame by then is given up."""
 READ_LIMIT_S = 5.0
 """A network stream that is silent for this long has broken off."""
+LONGEST_STEP_S = 10.0
+"""Time stamps that jump further, or back, or stand still, say nothing."""
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 PICTURES_FPS = 25.0
 SLIDE_S = 3.0
@@ -76,10 +78,10 @@ class Capture:
         fourcc = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
         self.codec = fourcc.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ")
         self.detachable = isinstance(target, int) or "://" in target
-        self.at_s, self._first_s, self._read = 0.0, 0.0, 0
-        self._frames = 0
+        self.at_s, self._stamp_s = 0.0, 0.0
+        self._read = self._frames = 0
         count = 0.0 if isinstance(target, int) else self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self._length_s = max(0.0, count) / self.fps
+        self._length_s = max(0.0, count) / (fps if fps > 0 else self.fps)
         if isinstance(target, str) and not self.detachable and count > 0:
             self._frames, length_s = _announced(target)
             self._length_s = min(self._length_s, length_s or self._length_s)
@@ -90,13 +92,10 @@ class Capture:
         ok, pixels = self._capture.read()
         if not ok or pixels is None or not pixels.size:
             return None
-        moment_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        if not self._read:
-            self._first_s = moment_s
-        elif moment_s - self._first_s > self.at_s:
-            self.at_s = moment_s - self._first_s
-        else:  # a file without times
-            self.at_s += 1 / self.fps
+        before_s, self._stamp_s = self._stamp_s, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._read:
+            step_s = self._stamp_s - before_s
+            self.at_s += step_s if 0 < step_s < LONGEST_STEP_S else 1 / self.fps
         self._read += 1
         return np.asarray(pixels, np.uint8)
 

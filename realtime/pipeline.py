@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from realtime.stylist import Stylist
 
 POLL_S = 0.05
 """How often keys and signals are looked at while no frame comes."""
+PATIENCE_S = 0.5
+"""For so long the sinks get nothing while a source has no picture; then the last one again."""
 NOTICE_S = 3.0
 """How long a notice stays on the window and the page."""
 STRENGTH_STEP = 10
@@ -118,13 +121,14 @@ class Pipeline:
     def run(self, stop: threading.Event, frames: int | None = None) -> Statistics:
         """Run until the source ends, `stop` is set, the user quits or `frames` are done; close source and sinks.
 
-        While a source has no new picture for now, the sinks get the last one again and again.
+        While a source waits for a new picture, or gives none for a while, the sinks get the last one again and again.
 
         Raises:
             CameraError: The source broke off for good.
             SinkError: The last sink broke, or could not finish.
         """
         self._stop = stop
+        held_from_s = math.inf
         self._gallery.watch(self._tell)
         try:
             while not stop.is_set() and (frames is None or self.statistics.stylized < frames):
@@ -137,12 +141,13 @@ class Pipeline:
                     frame = self._source.read(POLL_S)
                     began_s = time.monotonic()
                     if frame is not None:
+                        held_from_s = began_s + PATIENCE_S
                         self._painted = self._paint(frame)
                         self._write(self._painted)
                         self.statistics.count(frame)
                     elif self._source.ended:
                         break
-                    elif self._waiting:
+                    elif self._waiting or began_s > held_from_s:
                         self._hold()
                 for command in [c for controls in self._controls for c in controls.commands()]:
                     self._apply(command)

@@ -23,6 +23,8 @@ STALLED_S = 1.5
 """A live source without a new picture for this long is held; one that repeats its picture that long has frozen."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 """Before what broke off is opened again; doubled each time that no new picture came of it."""
+POLL_S = 0.02
+"""How often a clip that is held, or whose next picture is not due, looks whether it is held."""
 MEASURED_S = 1.5
 """How long the pictures of a camera are counted for its real rate."""
 BROKEN_OFF = 0.9
@@ -176,7 +178,7 @@ class LiveSource:
         changed_s = time.monotonic()
         while not self._stop.is_set():
             if self._held.is_set() and not clip.live:
-                self._stop.wait(0.02)
+                self._stop.wait(POLL_S)
                 self._renewed_s = time.monotonic()
                 begun_s = None
                 continue
@@ -185,8 +187,7 @@ class LiveSource:
                 return False
             if not clip.live:
                 begun_s = time.monotonic() - clip.at_s if begun_s is None else begun_s
-                self._renewed_s = begun_s + clip.at_s
-                self._stop.wait(max(0.0, self._renewed_s - time.monotonic()))
+                begun_s = self._wait_until_due(begun_s, clip.at_s)
             now_s = time.monotonic()
             if not clip.live or self._latest is None or not np.array_equal(pixels, self._latest):
                 self._renewed_s = changed_s = now_s
@@ -199,6 +200,14 @@ class LiveSource:
             self.frames_read += 1
             self._opened.set()
         return False
+
+    def _wait_until_due(self, begun_s: float, at_s: float) -> float:
+        """Wait until a picture's time has come; return when its clip began, later by what it was held meanwhile."""
+        while (left_s := begun_s + at_s - time.monotonic()) > 0 and not self._stop.wait(min(left_s, POLL_S)):
+            self._renewed_s = time.monotonic()
+            if self._held.is_set():
+                begun_s += min(left_s, POLL_S)
+        return begun_s
 
     def _over(self, clip: Clip, known: int) -> bool:
         """Return whether a clip that ended, or froze, is finished with; `known` frames were read before it was opened.

@@ -41,7 +41,7 @@ def find_style(style: str, folder: Path | None = None) -> Path:
     known = {p.stem: p for p in [*shipped_styles(), *(folder or styles_folder()).glob("*.onnx")]}
     name = path.name.removesuffix(".onnx")
     any_case = {stem.casefold(): p for stem, p in known.items()}
-    named = None if path.parent != Path(".") else known.get(name) or any_case.get(name.casefold())
+    named = known.get(name) or any_case.get(name.casefold()) if os.path.basename(style) == style else None
     if os.path.isfile(path) and (path.suffix == ".onnx" or not named):
         return path
     if named:

@@ -68,10 +68,16 @@ class FeatureCache:
         if numbers.stop <= self._count and self._known[first : numbers.stop].all():
             return torch.from_numpy(self._features[first : numbers.stop].astype(np.float32)).to(crops.device)
         features = compute(crops).half().contiguous()
-        if numbers.stop <= self._count and shutil.disk_usage(self._folder).free > SPARED:
+        if numbers.stop <= self._count and self._disk_has_room():
             self._features[first : numbers.stop] = features.cpu().numpy()
             self._known[first : numbers.stop] = 1
         return features.float()
+
+    def _disk_has_room(self) -> bool:
+        try:
+            return shutil.disk_usage(self._folder).free > SPARED
+        except OSError:  # another training, or --clear-cache, has removed it
+            return False
 
 
 def clear_cache() -> int:

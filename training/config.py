@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -61,7 +62,7 @@ class TrainConfig:
         if (self.minutes is None) == (self.steps is None):
             raise ConfigError("Give the length of the training: --minutes M or --steps N.")
         if self.minutes is not None and not 0 < self.minutes < inf:
-            raise ConfigError(f"--minutes {self.minutes:g}: must be more than 0.")
+            raise ConfigError(f"--minutes {self.minutes:g}: must be a number above 0.")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"--steps {self.steps}: must be at least 1.")
         if self.limit is not None and self.limit < 1:
@@ -69,7 +70,7 @@ class TrainConfig:
         if not 0.2 <= self.strength <= 2:
             raise ConfigError(f"--strength {self.strength:g}: must be from 0.2 to 2.")
         if not 0 <= self.cache_gb < inf:
-            raise ConfigError(f"--cache {self.cache_gb:g}: must be at least 0.")
+            raise ConfigError(f"--cache {self.cache_gb:g}: must be a number, 0 or more.")
         if not 0.25 <= self.stroke_size <= 4:
             raise ConfigError(f"--stroke-size {self.stroke_size:g}: must be from 0.25 to 4.")
         if self.crop not in range(64, 513, 16):
@@ -97,10 +98,10 @@ class TrainConfig:
             StyleError: There is no such style to start from.
         """
         if resume:
-            if not self.checkpoint.exists():
+            if not os.path.exists(self.checkpoint):
                 raise ConfigError(f"{self.checkpoint}: no checkpoint to resume from. Leave out --resume.")
             return
-        if self.checkpoint.exists():
+        if os.path.exists(self.checkpoint):
             raise ConfigError(f"{self.checkpoint}: left by an earlier training. Add --resume, or remove it.")
         _check_new(self.output)
         if self.start not in ("fitting", "none"):
@@ -169,11 +170,11 @@ class StillConfig:
             if given and len(given) != len(self.styles):
                 raise ConfigError(f"{option}: given {len(given)} times for {len(self.styles)} styles.")
         if not all(0 < share < inf for share in self.shares):
-            raise ConfigError("--share: must be more than 0.")
+            raise ConfigError("--share: must be a number above 0.")
         if self.iterations < 1:
             raise ConfigError(f"--iterations {self.iterations}: must be at least 1.")
         if not 0 < self.style_weight < inf:
-            raise ConfigError(f"--style-weight {self.style_weight:g}: must be more than 0.")
+            raise ConfigError(f"--style-weight {self.style_weight:g}: must be a number above 0.")
         if self.preview_every < 0:
             raise ConfigError(f"--preview-every {self.preview_every}: must be at least 0.")
         for name, value, known in (
@@ -183,7 +184,7 @@ class StillConfig:
         ):
             if value not in known:
                 raise ConfigError(f"{name} {value}: must be one of {', '.join(known)}.")
-        if self.start not in ("content", "noise") and not Path(self.start).exists():
+        if self.start not in ("content", "noise") and not os.path.exists(self.start):
             raise ConfigError(f"--from {self.start}: must be content, noise, or a picture; there is no such file.")
 
     @property
@@ -257,5 +258,5 @@ class EvalConfig:
 
 
 def _check_new(path: Path) -> None:
-    if path.exists():
+    if os.path.exists(path):
         raise ConfigError(f"{path}: exists. Give another name to -o, or remove it.")

@@ -36,19 +36,21 @@ def pairs(config: StillConfig) -> list[StillConfig]:
     contents, folder = list_photos(config.content, None, config.seed), config.output.with_suffix("")
     for path in (*contents, *config.styles):
         load_picture(path, CELL)
-    stills: dict[Path, StillConfig] = {}
+    stills: list[StillConfig] = []
+    written: dict[Path, StillConfig] = {}
     for style in config.styles:
         for content in contents:
-            still = replace(
-                config, content=content, styles=(style,), output=folder / f"{content.stem}-{style.stem}.png"
-            )
-            if other := stills.get(still.output):
-                same = (other.content, content) if other.content != content else (*other.styles, style)
-                raise ConfigError(f"{' and '.join(map(str, same))}: would have one result by their names; rename one.")
-            stills[still.output] = still
-    for each in (config, *stills.values()):
+            output = folder / f"{content.stem}-{style.stem}.png"
+            still = replace(config, content=content, styles=(style,), output=output)
+            for file in (still.output, *([still.sheet_file] if still.sheet else [])):
+                if other := written.get(file):
+                    same = (other.content, content) if other.content != content else (*other.styles, style)
+                    raise ConfigError(f"{' and '.join(map(str, same))}: would both be written to {file}; rename one.")
+                written[file] = still
+            stills.append(still)
+    for each in (config, *stills):
         each.check_files()
-    return list(stills.values())
+    return stills
 
 
 def draw_sheet(config: StillConfig) -> Path:

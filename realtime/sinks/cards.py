@@ -18,6 +18,8 @@ from realtime.gallery import Gallery
 from realtime.sinks import encode_jpeg
 
 CARD_WH: Size = (240, 180)
+LOOK_S = 1.0
+"""How often styles are looked at for changes."""
 
 
 @dataclass(frozen=True)
@@ -48,26 +50,13 @@ class Cards:
         self._thumbnails: dict[int, bytes] = {}
         self._painted = secrets.randbelow(10**12)
         self._lock = threading.Lock()
-        self._due, self._closing = threading.Event(), False
+        self._closing = threading.Event()
         self._painter = threading.Thread(target=self._paint, name="page cards", daemon=True)
 
     def paint(self) -> None:
-        """Paint what has no thumbnail yet."""
+        """Begin to paint what has no thumbnail, and to look after the styles' files."""
         if self._painter.ident is None:
             self._painter.start()
-        self._due.set()
-
-    def update(self) -> None:
-        """Look whether the gallery or one of its files has changed. Quick; at most one thread may call it."""
-        styles = _versions(self._gallery.styles)
-        if styles != self._styles:
-            with self._lock:
-                self._styles = styles
-                self._cards = {style: card for style, card in self._cards.items() if style in styles}
-                kept = {card.thumbnail for card in self._cards.values()}
-                self._thumbnails = {number: jpeg for number, jpeg in self._thumbnails.items() if number in kept}
-            self._tell(self.text())
-            self._due.set()
 
     def thumbnail(self, number: int) -> bytes | None:
         """Return a JPEG; None if there is no such one."""
@@ -82,18 +71,28 @@ class Cards:
 
     def close(self) -> None:
         """Paint no more. Safe to call twice."""
-        self._closing = True
-        self._due.set()
+        self._closing.set()
         if self._painter.ident is not None:
             self._painter.join(1.0)
 
+    def _look(self) -> None:
+        """Drop the cards of styles that are gone or have been replaced."""
+        styles = _versions(self._gallery.styles)
+        if styles != self._styles:
+            with self._lock:
+                self._styles = styles
+                self._cards = {style: card for style, card in self._cards.items() if style in styles}
+                kept = {card.thumbnail for card in self._cards.values()}
+                self._thumbnails = {number: jpeg for number, jpeg in self._thumbnails.items() if number in kept}
+            self._tell(self.text())
+
     def _paint(self) -> None:
         scene = DemoScene(CARD_WH).picture(0)
-        while not self._closing:
+        while not self._closing.is_set():
+            self._look()
             style = next((style for style in self._styles if style not in self._cards), None)
             if style is None:
-                self._due.wait()
-                self._due.clear()
+                self._closing.wait(LOOK_S)
                 continue
             path = style[0]
             try:
@@ -106,7 +105,7 @@ class Cards:
                 about = engine.metadata
                 card = Card(about.name, about.title, about.artist, self._painted)
                 jpeg = encode_jpeg(painted)
-            if self._closing:
+            if self._closing.is_set():
                 return
             with self._lock:
                 if style in self._styles:

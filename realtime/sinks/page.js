@@ -5,7 +5,7 @@ const canvas = $("canvas"), frame = $("frame"), slider = $("strength"), help = $
 const paper = canvas.getContext("2d", { alpha: false })
 const number = new Intl.NumberFormat("en")
 
-const SILENT_MS = 5000 // the server says something each second
+const SILENT_MS = 15000 // the server says something each second, but behind pictures on a slow network
 
 let socket, tries = 0, owed = 0, heardAt = 0, cards = [], status = {}, sliderHeldUntil = 0, figuresDue = 0
 

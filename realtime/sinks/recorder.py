@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from realtime.errors import ConfigError, SinkError
 from realtime.frames import Frame
-from realtime.sinks.encoder import Encoder
+from realtime.sinks.encoder import CLOSEST_S, Encoder
 from realtime.sinks.sound import Sound
 
 LONGEST_GAP_S = 1.0
@@ -69,6 +69,8 @@ class Recorder:
     def write(self, frame: Frame) -> None:
         """Queue a frame for the encoder. Raises SinkError when that does not start or the disk is full."""
         moment_s = frame.moment_s
+        if self._encoder and not self._live:
+            moment_s = max(moment_s, self._last_s + 2 * CLOSEST_S)
         if self._encoder is None:
             self._first_s = self._last_s = moment_s
             self._encoder = Encoder(

@@ -123,7 +123,6 @@ class Page:
             return
         if time.monotonic() >= self._status_due_s:
             self._status_due_s = time.monotonic() + STATUS_S
-            self._cards.update()
             status = self._status()
             self._snapshots = {path.name: path for path in status.snapshots}
             self._loop.call_soon_threadsafe(self._tell, "status", _status_text(status, len(viewers)))

@@ -230,7 +230,7 @@ def test_a_network_that_falls_silent_is_noticed(browser: playwright.Browser, sho
     viewer = look_on(browser, show)
     show.page._tell = lambda *_: None  # nothing is closed, nothing more is sent
     show.page._publish = lambda *_: None
-    viewer.locator(".frame.away").wait_for(timeout=12_000)
+    viewer.locator(".frame.away").wait_for(timeout=30_000)
     viewer.locator("#absent").wait_for(state="visible")
     viewer.context.close()
 

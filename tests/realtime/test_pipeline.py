@@ -202,6 +202,22 @@ def test_quit_and_stop_work_while_a_camera_is_waited_for(engine: Engine):
         assert totals.stylized <= totals.read
 
 
+def test_between_pictures_far_apart_the_last_one_is_held(engine: Engine):
+    class Far(Numbers):
+        def read(self):
+            picture = super().read()
+            self.at_s = 1.5 * (self.given > 3) + self.given / 100
+            return picture
+
+    source, sink = LiveSource("far", lambda: Far(5)), Kept()
+    loop = pipeline(source, engine)
+    loop.add_sink(sink)
+    started = time.monotonic()
+    loop.run(threading.Event())
+    assert 1.4 < time.monotonic() - started < 4
+    assert sink.frames[-1].index == 4 and len(sink.frames) > 10 and source.notice == ""
+
+
 def test_an_engine_that_breaks_ends_the_run_and_closes_everything(engine: Engine):
     calls = []
 

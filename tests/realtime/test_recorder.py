@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -213,10 +214,23 @@ def test_a_file_that_plays_live_keeps_its_own_time_and_sound_from_the_first_fram
     assert [moment for moment, _ in copied] == pytest.approx([original[d] - 0.25 for _, d in copied], abs=0.003)
 
 
+def test_pictures_of_a_file_that_come_too_close_are_all_written(tmp_path: Path):
+    sink = recorder(tmp_path / "out.mkv")
+    for number, moment_s in enumerate((0, 0.033, 0.0331, 0.0332, 0.1)):
+        sink.write(frame(number, moment_s))
+    sink.close()
+    assert sink.written == 5
+    assert [m for m, _ in decoded(tmp_path / "out.mkv")] == pytest.approx([0, 0.033, 0.037, 0.041, 0.1], abs=0.0011)
+
+
 def test_sound_of_a_recording_that_starts_late_is_that_of_its_pictures(tmp_path: Path):
     clip = clip_with_sound(tmp_path / "clip.mkv", "aac", seconds=8)
     sound = Sound(clip, "matroska")
+    file, demuxed = sound._file, []
+    reading = lambda track: (demuxed.append(packet) or packet for packet in file.demux(track))  # noqa: E731
+    sound._file = SimpleNamespace(seek=file.seek, close=file.close, demux=reading)  # type: ignore[assignment]
     copied = list(sound.packets(5.0, 5.5))
+    assert len(demuxed) < len(copied) + 2 * 48000 / 1024  # not all from the beginning on
     original = dict((data, moment) for moment, data in sound_packets(clip))
     assert 20 < len(copied) < 26
     for packet in copied:

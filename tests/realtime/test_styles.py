@@ -32,6 +32,7 @@ def test_a_style_of_ones_own_is_found_in_any_case_and_a_file_of_its_name_is_no_s
         Path(name).touch()
     assert find_style("myroom", tmp_path) == find_style("MYROOM", tmp_path) == tmp_path / "MyRoom.onnx"
     assert find_style("wave") in shipped_styles() and find_style("else.net") == Path("else.net")
+    assert find_style("./wave") == Path("wave")
     Path("wave.onnx").touch()
     assert find_style("wave.onnx") == Path("wave.onnx") and find_style("wave") in shipped_styles()
 

@@ -24,7 +24,7 @@ from realtime.errors import ConfigError
 from realtime.gallery import Gallery
 from realtime.hotkeys import command_for_key
 from realtime.pipeline import STRENGTH_STEP
-from realtime.sinks import web
+from realtime.sinks import cards, web
 from realtime.sinks.web import Page
 from tests.conftest import Run, assert_one_line, count_frames, flat_style
 from tests.realtime.show import WAVE, Show, masked, messages, next_picture, raw_viewer, status_with, wait
@@ -155,6 +155,7 @@ def test_cards_are_painted_and_a_broken_style_says_so(tmp_path: Path):
 
 def test_styles_come_and_go_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gallery, "LOOK_S", 0.05)
+    monkeypatch.setattr(cards, "LOOK_S", 0.05)
     folder = tmp_path / "styles"
     folder.mkdir()
     show = Show(tmp_path, styles_folder=folder)
@@ -180,8 +181,10 @@ def test_styles_come_and_go_on_the_page(tmp_path: Path, monkeypatch: pytest.Monk
             (folder / "light.onnx").unlink()
             again, dark = await cards_of("Grey dark")
             assert wave == again
-            assert [ask(show, f"/cards/{n}")[0] for n in range(1, 5)] == [
-                200 if n in (wave, dark) else 404 for n in range(1, 5)
+            numbers = range(wave, wave + 5)
+            assert dark in numbers
+            assert [ask(show, f"/cards/{n}")[0] for n in numbers] == [
+                200 if n in (wave, dark) else 404 for n in numbers
             ]
             jpeg = np.frombuffer(ask(show, f"/cards/{dark}")[2], np.uint8)
             assert abs(int(cv2.imdecode(jpeg, cv2.IMREAD_COLOR).mean()) - 25) < 3

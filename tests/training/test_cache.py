@@ -54,6 +54,13 @@ def test_crops_past_the_limit_are_computed_each_time(cache_folder: Path, limit_g
     assert sum(f.stat().st_size for f in cache_folder.rglob("features")) <= limit_gb * GB
 
 
+def test_a_training_goes_on_when_another_has_removed_what_it_keeps(cache_folder: Path):
+    crops, network = torch.rand(2, 3, 8, 8), Network()
+    first = FeatureCache({"seed": 1}, SHAPE, 100 * EACH_GB)
+    FeatureCache({"seed": 2}, SHAPE, 100 * EACH_GB)
+    assert torch.equal(first(0, crops, network), first(0, crops, network)) and network.seen == 4
+
+
 def test_a_disk_that_gets_full_is_left_as_it_is(cache_folder: Path, monkeypatch: pytest.MonkeyPatch):
     cache, crops, network = FeatureCache({}, SHAPE, 100 * EACH_GB), torch.rand(2, 3, 8, 8), Network()
     full = shutil.disk_usage(cache_folder)._replace(free=SPARED)

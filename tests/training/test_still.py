@@ -296,7 +296,7 @@ def test_a_folder_whose_results_would_replace_something_is_refused_before_painti
             pairs(still)
         taken.unlink()
     shutil.copy(photo, folder / "more")
-    with pytest.raises(ConfigError, match=r"a\.jpg and .*more/a\.jpg: would have one result"):
+    with pytest.raises(ConfigError, match=r"a\.jpg and .*more/a\.jpg: would both be written to"):
         pairs(still)
 
 
