@@ -115,8 +115,10 @@ def still(
     style_mask: Annotated[
         list[Path] | None, typer.Option(exists=True, help="White where a style is taken from; likewise.")
     ] = None,
-    size: Annotated[int, typer.Option(help="Long side of the result in pixels.")] = StillConfig.size,
-    style_scale: Annotated[float, typer.Option(help="Larger: larger strokes.")] = StillConfig.style_scale,
+    size: Annotated[int, typer.Option(help="Long side of the result in pixels, at most.")] = StillConfig.size,
+    style_scale: Annotated[
+        float, typer.Option(help="Larger: larger strokes, if the picture has the pixels.")
+    ] = StillConfig.style_scale,
     start: Annotated[str, typer.Option("--from", help="content, noise, or a picture.")] = StillConfig.start,
     optimizer: Annotated[str, typer.Option(help="lbfgs or adam.")] = StillConfig.optimizer,
     iterations: Annotated[int, typer.Option(help="At the coarsest scale.")] = StillConfig.iterations,

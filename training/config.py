@@ -129,9 +129,9 @@ class StillConfig:
     style_masks: tuple[Path, ...] = ()
     """Pictures of the styles' sizes, one a style: white where that style is taken from. None: from the whole."""
     size: int = 512
-    """Long side of the result in pixels."""
+    """Long side of the result in pixels; a smaller content picture keeps its size."""
     style_scale: float = 1.0
-    """Long side of the style pictures, relative to `size`: larger gives larger strokes."""
+    """Long side of the style pictures, relative to `size`: larger gives larger strokes, as far as they have pixels."""
     start: str = "content"
     """`content`, `noise`, or the path of a picture."""
     optimizer: str = "lbfgs"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import os
 import random
 import tempfile
 from collections import deque
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from realtime.errors import ConfigError, NstError
@@ -34,6 +35,18 @@ READERS = 2
 BATCHES_AHEAD = 2
 LARGEST = 250_000_000
 """Pixels of a picture above which it is refused: 3 bytes each, and 12 as a tensor."""
+OUR_FOLDERS = frozenset({".train", ".eval"})
+"""Suffixes of the folders that nst-train and nst-eval write pictures into; they are no photos."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation."""
 Image.MAX_IMAGE_PIXELS = None
 BAD_PICTURE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
 
@@ -69,13 +82,15 @@ def list_content(content: Path, limit: int | None, seed: int) -> list[Path]:
     return _subset(photos, limit, seed)
 
 
-def load_picture(path: Path, long_side: int | None = None) -> Tensor:
+def load_picture(path: Path, long_side: int | None = None, backdrop: str = "white") -> Tensor:
     """Read a picture as (1, 3, H, W) float32 RGB in [0, 1], turned as its EXIF says, at most `long_side` long.
+
+    What is transparent shows the `backdrop`.
 
     Raises:
         ConfigError: The file is missing, or no picture.
     """
-    image = _open_given(path)
+    image = _open_given(path, backdrop)
     if long_side is not None and max(image.size) > long_side:
         image = ImageOps.contain(image, (long_side, long_side), Image.Resampling.LANCZOS)
     return _tensor(image)[None]
@@ -120,7 +135,7 @@ def save_picture(picture: Tensor, path: Path) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file, beside and renamed. Raises NstError when the disk refuses."""
-    beside = path.with_name(path.name + ".part")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         beside.write_bytes(data)
         beside.replace(path)
@@ -188,7 +203,8 @@ class RandomCrops:
 def _below(folder: Path, suffixes: frozenset[str]) -> list[Path]:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder. A folder of photos is needed.")
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.parent.suffix not in OUR_FOLDERS)
+    return sorted(p for p in found if os.path.isfile(p))
 
 
 def _subset(photos: list[Path], limit: int | None, seed: int) -> list[Path]:
@@ -197,10 +213,10 @@ def _subset(photos: list[Path], limit: int | None, seed: int) -> list[Path]:
     return sorted(random.Random(seed).sample(photos, limit))
 
 
-def _open_given(path: Path) -> Image.Image:
+def _open_given(path: Path, backdrop: str = "white") -> Image.Image:
     """Read a picture that the user named; raises ConfigError."""
     try:
-        return _open(path)
+        return _open(path, backdrop=backdrop)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file.") from error
     except Image.DecompressionBombError as error:
@@ -209,23 +225,36 @@ def _open_given(path: Path) -> Image.Image:
         raise ConfigError(f"{path}: not a picture that can be read.") from error
 
 
-def _open(path: Path, draft: int | None = None) -> Image.Image:
-    """Read an upright RGB picture, over white where it is transparent.
+def _open(path: Path, draft: int | None = None, backdrop: str = "white") -> Image.Image:
+    """Read an upright RGB picture, over a backdrop where it is transparent.
 
-    `draft` lets JPEG decode at a fraction that still has this many pixels a side.
+    `draft` lets JPEG decode at a fraction that still has this many pixels a side. Raises one of `BAD_PICTURE`.
     """
     with Image.open(path) as image:
         if image.width * image.height > LARGEST:
             raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels are too many")
         if draft is not None:
             image.draft("RGB", (draft, draft))
-        upright = ImageOps.exif_transpose(image)
+        turn = TURNS.get(_orientation(image))
+        upright = image if turn is None else image.transpose(turn)
         if upright.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
-            upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+            values = np.asarray(upright)
+            if values.min() < 0 or values.max() > 65535:
+                raise ValueError("32 bits a pixel")
+            upright = Image.fromarray((values // 257).astype(np.uint8))
+        if upright.mode == "F":
+            raise ValueError("of floats, whose white is anything")
         if upright.has_transparency_data:
             upright = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, backdrop), upright)
         return upright.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged EXIF block makes Pillow raise nearly anything; the picture itself may be whole
+        return 1
 
 
 def _tensor(image: Image.Image) -> Tensor:

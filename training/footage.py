@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 from PIL import Image
 
 from realtime.errors import ConfigError
@@ -29,7 +34,8 @@ def sample_frames(video: Path) -> list[Path]:
         ConfigError: Nothing in the video can be decoded, or the cache folder cannot be written.
     """
     about = video.stat()
-    key = hashlib.sha256(f"{video.name}/{about.st_size}/{about.st_mtime_ns}".encode()).hexdigest()[:16]
+    version = f"/{about.st_size}/{about.st_mtime_ns}/upright".encode()
+    key = hashlib.sha256(os.fsencode(video.name) + version).hexdigest()[:16]
     folder = cache.FOLDER / "frames" / f"{video.stem}-{key}"
     if not folder.exists():
         beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
@@ -41,14 +47,15 @@ def sample_frames(video: Path) -> list[Path]:
         except av.FFmpegError as error:
             raise ConfigError(f"{video}: no video that can be decoded. Remove it from the --content folder.") from error
         except OSError as error:
-            raise ConfigError(f"{folder}: cannot be written ({error.strerror}).") from error
+            if not folder.exists():  # unless another training has just made it
+                raise ConfigError(f"{folder}: cannot be written ({error.strerror}).") from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     return sorted(folder.iterdir())
 
 
 def _write_frames(video: Path, folder: Path) -> int:
-    """Write the frames; a video that breaks off, as one does whose recording was killed, gives those before."""
+    """Write the frames, upright, and return how many; what is damaged or broken off costs its own frames alone."""
     written = 0
     with av.open(str(video)) as container:
         if not container.streams.video:
@@ -57,11 +64,19 @@ def _write_frames(video: Path, folder: Path) -> int:
         stream.thread_type = "AUTO"
         apart_s = max(EVERY_S, (container.duration or 0) / av.time_base / MOST)
         due_s = 0.0
-        for frame in container.decode(stream):
+        for frame in _decoded(container, stream):
             at_s = frame.time if frame.time is not None else due_s
             if at_s >= due_s:
-                Image.fromarray(frame.to_ndarray(format="rgb24")).save(folder / f"{written:05}.jpg", quality=QUALITY)
+                upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                Image.fromarray(upright).save(folder / f"{written:05}.jpg", quality=QUALITY)
                 written, due_s = written + 1, at_s + apart_s
                 if written == MOST:
                     break
     return written
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            with contextlib.suppress(av.FFmpegError):
+                yield from packet.decode()

@@ -147,9 +147,8 @@ def paint_still(config: StillConfig, report: Callable[[StillReport], None], stop
     """
     config.check_files()
     check_writable(config.output)
-    content = _load(config.content, config.size)
-    style_size = max(64, round(config.size * config.style_scale))
-    pictures = [_load(path, style_size) for path in config.styles]
+    content = load_content(config.content, config)
+    pictures = [load_style(path, config) for path in config.styles]
     if config.keep_colors == "match":
         pictures = [match_colours(picture, content) for picture in pictures]
     parts = _masks(config.style_masks, config.styles, pictures)
@@ -162,7 +161,7 @@ def paint_still(config: StillConfig, report: Callable[[StillReport], None], stop
     else:
         start = _resize(load_picture(Path(config.start)), (content.shape[2], content.shape[3]))
     vgg = load_vgg19(config.vgg_weights, config.pooling)
-    means = None if config.photos else shipped_means(vgg.sha256)
+    means = shipped_means(vgg.sha256) if config.pooling == "average" and not config.photos else None
     if means is None:
         photos = [content, *pictures]
         if config.photos:
@@ -313,6 +312,16 @@ def natural_changes(picture: Tensor) -> Callable[[Tensor], Tensor]:
     return change
 
 
+def load_content(path: Path, config: StillConfig) -> Tensor:
+    """Return a content picture (1, 3, H, W) RGB in [0, 1] as it is painted. Raises ConfigError."""
+    return _load(path, config.size)
+
+
+def load_style(path: Path, config: StillConfig) -> Tensor:
+    """Return a style picture (1, 3, H, W) RGB in [0, 1] at the size at which it is looked at. Raises ConfigError."""
+    return _load(path, max(64, round(config.size * config.style_scale)))
+
+
 def _load(path: Path, size: int) -> Tensor:
     picture = load_picture(path, size)
     height, width = picture.shape[2:]
@@ -327,7 +336,7 @@ def _masks(paths: Sequence[Path], of: Sequence[Path], pictures: Sequence[Tensor]
         return [None] * len(pictures)
     masks: list[Tensor | None] = []
     for path, owner, picture in zip(paths, of, pictures, strict=True):
-        mask = load_picture(path).mean(dim=1, keepdim=True)
+        mask = load_picture(path, backdrop="black").mean(dim=1, keepdim=True)
         given, needed = load_picture(owner).shape[2:], mask.shape[2:]
         if given != needed:
             raise ConfigError(

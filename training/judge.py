@@ -122,15 +122,7 @@ class Baseline:
         """
         self.path, self._judge = path, judge
         self._kept: dict[str, dict[int, Terms]] = {}
-        if path.exists():
-            try:
-                entries = json.loads(path.read_text(encoding="utf-8"))
-                self._kept = {
-                    key: {int(iteration): Terms(**terms) for iteration, terms in curve.items()}
-                    for key, curve in entries.items()
-                }
-            except (OSError, ValueError, TypeError, AttributeError) as error:
-                raise ConfigError(f"{path}: cannot be read ({error}). Delete it to begin anew.") from error
+        self._read()
 
     def curves(
         self, photos: Sequence[Picture], iterations: int, report: Callable[[int, int], None]
@@ -152,11 +144,23 @@ class Baseline:
                 report(number * iterations + step.iteration, len(lacking) * iterations)
         return [{milestone: self._curve(photo)[milestone] for milestone in milestones} for photo in photos]
 
+    def _read(self) -> None:
+        """Add what the file has; another evaluation may have written there. Raises ConfigError."""
+        if not self.path.exists():
+            return
+        try:
+            for key, curve in json.loads(self.path.read_text(encoding="utf-8")).items():
+                there = {int(iteration): Terms(**terms) for iteration, terms in curve.items()}
+                self._kept[key] = there | self._kept.get(key, {})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{self.path}: cannot be read ({error}). Delete it to begin anew.") from error
+
     def _curve(self, photo: Picture) -> dict[int, Terms]:
         return self._kept.setdefault(self._key(photo), {})
 
     def _keep(self, photo: Picture, iteration: int, painted: Tensor) -> None:
         self._curve(photo)[iteration] = self._judge(painted, photo.pixels)
+        self._read()
         entries = {key: {k: asdict(terms) for k, terms in kept.items()} for key, kept in self._kept.items()}
         write_file(self.path, json.dumps(entries, indent=1).encode())
 

@@ -17,6 +17,7 @@ from realtime.errors import ConfigError
 from realtime.styles import shipped_styles
 from training.config import StillConfig
 from training.data import list_photos, load_picture, save_picture
+from training.gatys import load_content, load_style
 
 CELL = 360
 """Width and height of a picture's cell in pixels."""
@@ -31,11 +32,17 @@ def pairs(config: StillConfig) -> list[StillConfig]:
     """Return one still for each picture of the content folder and each style, to be written into a folder beside.
 
     Raises:
-        ConfigError: There is no picture in the folder, one that cannot be read, two of one name, or a result already.
+        ConfigError: The folder has no picture, one that cannot be painted, or two of one name; or a result is there.
     """
     contents, folder = list_photos(config.content, None, config.seed), config.output.with_suffix("")
-    for path in (*contents, *config.styles):
-        load_picture(path, CELL)
+    if folder.resolve().is_relative_to(config.content.resolve()):
+        raise ConfigError(
+            f"{config.output}: its pictures would lie among the photos of {config.content}. Put it elsewhere."
+        )
+    for path in contents:
+        load_content(path, config)
+    for path in config.styles:
+        load_style(path, config)
     stills: list[StillConfig] = []
     written: dict[Path, StillConfig] = {}
     for style in config.styles:

@@ -1,12 +1,18 @@
 import shutil
+import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+
+# isort: split
+import av
 
 from realtime.errors import ConfigError
+from training import footage
 from training.cache import clear_cache
 from training.data import RandomCrops, list_content, list_photos, load_picture, readable, save_picture
 
@@ -37,6 +43,63 @@ def test_videos_give_frames_that_are_written_once(clip: Path, photos: Path, tmp_
     assert [path.stat().st_mtime_ns for path in frames] == written
     clear_cache()
     assert not frames[0].exists()
+
+
+def test_a_video_filmed_on_its_side_is_upright(clip: Path, tmp_path: Path):
+    path = tmp_path / "phone.mp4"
+    with av.open(str(clip)) as pictures, av.open(str(path), "w") as file:
+        track = file.add_stream_from_template(pictures.streams.video[0])
+        for packet in pictures.demux(video=0):
+            if packet.size:
+                packet.stream = track
+                file.mux(packet)
+    data, one = path.read_bytes(), struct.pack(">i", 1 << 16)
+    straight = one + bytes(12) + one + bytes(12) + struct.pack(">i", 1 << 30)
+    assert data.count(straight) == 2 and data.index(b"tkhd") < data.rindex(straight)
+    turned = bytes(4) + one + bytes(4) + struct.pack(">i", -1 << 16) + bytes(16) + struct.pack(">i", 1 << 30)
+    at = data.rindex(straight)
+    path.write_bytes(data[:at] + turned + data[at + len(straight) :])
+    upright = cv2.VideoCapture(str(path)).read()[1]
+    found = load_picture(list_content(path, None, 0)[0])
+    assert found.shape == (1, 3, 160, 120)
+    np.testing.assert_allclose(found[0].permute(1, 2, 0).numpy()[..., ::-1] * 255, upright, atol=30)
+
+
+def test_a_damaged_place_in_a_video_costs_its_frames_alone(tmp_path: Path):
+    path = tmp_path / "damaged.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 10, (160, 120))
+    noise = np.random.default_rng(1)
+    for _ in range(60):
+        writer.write(noise.integers(0, 256, (120, 160, 3)).astype(np.uint8))
+    writer.release()
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = noise.bytes(3000)
+    path.write_bytes(data)
+    assert 8 <= len(list_content(path, None, 0)) <= 12
+
+
+def test_two_trainings_that_meet_a_new_video_at_once(clip: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    write = footage._write_frames
+
+    def while_another_does(video: Path, folder: Path) -> int:
+        monkeypatch.setattr(footage, "_write_frames", write)
+        monkeypatch.setattr("os.getpid", lambda: 1)
+        footage.sample_frames(video)
+        return write(video, folder)
+
+    monkeypatch.setattr(footage, "_write_frames", while_another_does)
+    assert len(footage.sample_frames(clip)) == 2
+    assert len(list((cache_folder / "frames").iterdir())) == 1
+
+
+def test_what_trainings_and_evaluations_write_is_no_photo(photos: Path, tmp_path: Path):
+    content = tmp_path / "content"
+    shutil.copytree(photos, content)
+    for folder in ("my.train", "my.eval"):
+        (content / folder).mkdir()
+        shutil.copy(next(photos.rglob("*.jpg")), content / folder / "preview.jpg")
+    assert len(list_content(content, None, 0)) == 8
 
 
 def test_a_video_that_broke_off_gives_what_is_before(clip: Path, tmp_path: Path):
@@ -102,6 +165,24 @@ def test_what_is_transparent_becomes_white(tmp_path: Path):
     picture.save(path)
     rgb = load_picture(path)[0, :, [5, 15], 10]
     torch.testing.assert_close(rgb, torch.tensor([[200 / 255, 1], [0, 1], [0, 1]]))
+
+
+def test_a_photo_whose_exif_is_damaged_is_read_and_turned(tmp_path: Path):
+    """Pillow cannot write these tags anew, and would have to, to turn the picture by itself."""
+    path = tmp_path / "phone.jpg"
+    tags = [(0x0112, 3, 1, 6), (0x0103, 8, 1, 0xFFFF)]
+    exif = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    Image.new("RGB", (40, 30), "red").save(path, exif=b"Exif\0\0" + exif)
+    with pytest.raises(struct.error), Image.open(path) as image:
+        ImageOps.exif_transpose(image)
+    assert load_picture(path).shape == (1, 3, 40, 30)
+
+
+@pytest.mark.parametrize("values", [np.full((20, 20), 1 << 20, np.int32), np.full((20, 20), 0.5, np.float32)])
+def test_pictures_whose_white_nobody_knows_are_refused(tmp_path: Path, values: np.ndarray):
+    Image.fromarray(values).save(tmp_path / "deep.tif")
+    with pytest.raises(ConfigError, match="deep.tif: not a picture that can be read"):
+        load_picture(tmp_path / "deep.tif")
 
 
 def test_exif_turns_the_picture_and_large_ones_are_made_smaller(tmp_path: Path):

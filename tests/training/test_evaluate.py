@@ -199,6 +199,15 @@ def test_gatys_method_is_run_once_for_each_photo_and_painting(
     assert painted_by_gatys(Baseline(path, judge), photo, 4) == (curve, [])
 
 
+def test_two_evaluations_share_a_file(judge: Judge, photo: Picture, vgg: VGG19, tmp_path: Path):
+    path, other = tmp_path / "gatys.json", Picture("other", "other", photo.pixels.flip(1))
+    first, second = Baseline(path, judge), Baseline(path, judge)
+    painted_by_gatys(first, photo, 1)
+    painted_by_gatys(second, other, 1)
+    for each in (photo, other):
+        assert not painted_by_gatys(Baseline(path, judge), each, 1)[1]
+
+
 def test_an_interrupted_run_of_gatys_method_keeps_what_was_reached(
     judge: Judge, photo: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

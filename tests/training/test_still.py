@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -23,6 +24,7 @@ from training.gatys import (
     StillReport,
     Style,
     Weights,
+    _masks,
     keep_luminance,
     match_colours,
     natural_changes,
@@ -188,6 +190,35 @@ def test_a_style_mask_takes_the_style_from_its_part_alone(vgg: VGG19):
     assert float(objective(red)[1]["style"]) < 0.1 * float(objective(blue)[1]["style"])
 
 
+def test_a_mask_on_nothing_is_white_where_it_is_painted(tmp_path: Path):
+    picture = Image.new("RGBA", (48, 40))
+    picture.paste("white", (0, 0, 24, 40))
+    picture.save(tmp_path / "mask.png")
+    Image.new("RGB", (48, 40)).save(tmp_path / "content.png")
+    [mask] = _masks([tmp_path / "mask.png"], [tmp_path / "content.png"], [torch.zeros(1, 3, 40, 48)])
+    assert mask is not None and mask[..., :22].min() > 0.9 and mask[..., 26:].max() < 0.1
+
+
+def test_with_max_pooling_too_the_mean_activation_is_one(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The shipped scales are those of average pooling."""
+    scaled: dict[str, float] = {}
+    normalize = VGG19.normalize
+
+    def look(vgg: VGG19, means: dict[str, torch.Tensor]) -> None:
+        normalize(vgg, means)
+        with torch.no_grad():
+            scaled["relu4_1"] = float(vgg(load_picture(photo, 96), ["relu4_1"])["relu4_1"].mean())
+
+    monkeypatch.setattr(VGG19, "normalize", look)
+    photo = next((assets / "eval").glob("*.jpg"))
+    weights_file = assets / "vgg19" / "vgg19-features.safetensors"
+    still = StillConfig(
+        photo, (photo,), tmp_path / "x.png", size=96, iterations=1, pooling="max", vgg_weights=weights_file
+    )
+    paint_still(still, lambda _: None, Event())
+    assert scaled["relu4_1"] == pytest.approx(1, abs=0.3)
+
+
 def test_an_all_white_mask_changes_nothing(vgg: VGG19):
     white = [Style(STYLE, part=torch.ones(1, 1, 56, 48), region=torch.ones(1, 1, 40, 48))]
     losses = [float(Objective(vgg, CONTENT, styles, Weights())(CONTENT)[0]) for styles in (white, [Style(STYLE)])]
@@ -295,6 +326,12 @@ def test_a_folder_whose_results_would_replace_something_is_refused_before_painti
         with pytest.raises(ConfigError, match=f"{taken.name}: exists"):
             pairs(still)
         taken.unlink()
+    with pytest.raises(ConfigError, match=r"contents\.png: its pictures would lie among the photos"):
+        pairs(replace(still, output=tmp_path / "contents.png"))
+    Image.new("RGB", (400, 8)).save(folder / "strip.png")
+    with pytest.raises(ConfigError, match=r"strip\.png: 400x8 pixels are too few"):
+        pairs(still)
+    (folder / "strip.png").unlink()
     shutil.copy(photo, folder / "more")
     with pytest.raises(ConfigError, match=r"a\.jpg and .*more/a\.jpg: would both be written to"):
         pairs(still)

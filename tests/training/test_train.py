@@ -23,7 +23,7 @@ from realtime.errors import NstError
 from tests.conftest import Run, assert_one_line
 from training import cli
 from training.config import TrainConfig
-from training.data import load_picture
+from training.data import RandomCrops, load_picture
 from training.export import export_style, load_net
 from training.trainer import CONTENT_ERROR, Trainer
 from training.transform_net import STRIDE, TransformNet
@@ -66,12 +66,24 @@ def test_training_lowers_the_loss_and_exports_a_style(
 ):
     trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "s.onnx", steps=40))
     reports = []
+    begun, crops = weights(trainer), RandomCrops(trainer.photos, 128, 1)
+
+    @torch.no_grad()
+    def off_style(net: torch.nn.Module) -> float:
+        return trainer.loss.off_style(net(torch.stack([crops[i] for i in range(4)])))
+
+    off_at_first = off_style(trainer.average.module)
     trainer.run(reports.append, Event())
     assert [report.step for report in reports] == list(range(1, 41)) and reports[-1].progress == 1
     for term in ("style", "palette"):
         first, last = (sum(r.terms[term] for r in part) for part in (reports[:8], reports[-8:]))
         assert last < 0.97 * first, term
     trainer.export()
+    exported = load_net(tmp_path / "s.onnx")
+    assert off_style(exported) < off_at_first
+    learned = torch.cat([p.flatten() for p in exported.parameters()])
+    torch.testing.assert_close(learned, weights(trainer))
+    assert (learned - begun).abs().mean() > 1e-4
     metadata = Engine(tmp_path / "s.onnx", (640, 480)).metadata
     assert metadata.name == "s" and metadata.training["steps"] == 40
     assert metadata.training["loss_network_sha256"] == trainer.vgg.sha256
