@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -337,7 +338,7 @@ class Pipeline:
     def _tell(self, message: str) -> None:
         """Say it where the app was started, and show it. May be called in any thread."""
         self._say(message)
-        self._notify(message)
+        self._notify(message.replace(os.path.expanduser("~/"), "~/"))  # a shared window need not tell the user's name
 
     def _notify(self, message: str) -> None:
         self._notice = message, time.monotonic() + NOTICE_S

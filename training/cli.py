@@ -6,6 +6,7 @@ exported style.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,8 @@ def _loading() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"{error.name} is not installed. Training needs more than nst-cam: pip install 'nst[train]', "
-            "or in a checkout pip install -e '.[train]'."
+            f"{error.name} is not installed. Training needs more than nst-cam: in the folder of nst, "
+            f'{sys.executable} -m pip install -e ".[train]"'
         ) from error
 
 

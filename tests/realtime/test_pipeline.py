@@ -550,6 +550,20 @@ def test_a_snapshot_is_what_others_see_and_overwrites_nothing(engine: Engine, tm
     assert said == [f"Saved {file}" for file in files] and loop.status().notice == said[-1]
 
 
+def test_a_shared_window_does_not_tell_the_name_of_the_user(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    said: list[str] = []
+    loop = Pipeline(
+        LosslessSource("numbers", Numbers(2)), engine, Gallery([WAVE]), said.append, snapshots=tmp_path / "my"
+    )
+    loop.add_controls(Script([Command(Action.SNAPSHOT)]))
+    loop.run(threading.Event())
+    [picture] = (tmp_path / "my").iterdir()
+    assert said == [f"Saved {picture}"] and loop.status().notice == f"Saved ~/my/{picture.name}"
+
+
 def test_a_snapshot_that_cannot_be_written_is_a_notice(engine: Engine, tmp_path: Path):
     (tmp_path / "file").touch()
     said: list[str] = []
