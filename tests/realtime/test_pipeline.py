@@ -178,7 +178,7 @@ def test_a_camera_that_goes_away_is_held_on_all_sinks_until_it_is_back(engine: E
     loop.add_controls(Script([Command(Action.HUD)]))
     totals = loop.run(threading.Event(), frames=5)
     held = [i for i, frame in enumerate(sink.frames) if frame.index == 2][1:]
-    assert len(held) > 3 and sink.frames[-1].index == 4
+    assert len(held) > 3 and sink.frames[-1].index >= 4
     told = [i for i, there in enumerate(noticed) if there and i]  # on the first, the figures are still shown
     assert set(told) <= set(held) and len(told) >= len(held) - 1
     for i in held:
