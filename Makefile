@@ -4,20 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: cam test test-live test-training check
+.PHONY: cam test check
 
 cam: $(VENV)/installed-cam
 	$(BIN)/nst-cam $(ARGS)
 
+# The tests of training do not live by the clock and may share the processor.
 test: $(VENV)/installed-dev
-	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),$(MAKE) --keep-going --jobs 2 test-live test-training)
-
-test-live: $(VENV)/installed-dev
-	$(BIN)/python -m pytest --ignore tests/training
-
-# These do not live by the clock: they take what the others leave of the processor.
-test-training: $(VENV)/installed-dev
-	nice -n 19 $(BIN)/python -m pytest -n 2 tests/training
+	$(BIN)/python -m pytest $(or $(ARGS),--ignore tests/training)
+	$(if $(ARGS),,$(BIN)/python -m pytest -n 2 tests/training)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

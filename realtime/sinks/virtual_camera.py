@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -53,10 +54,10 @@ class VirtualCamera:
         try:
             self._open(size_wh).close()
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = re.split(r"\n|\. ", str(error))[0].rstrip(".")
             remedy = DEVICES.get(sys.platform, DEVICES["linux"])
             raise ConfigError(
-                f"--virtual-camera {device}: no such device that takes pictures ({reason}). If there is none: {remedy}"
+                f"--virtual-camera {device}: no such device that takes pictures ({reason}). {remedy}"
             ) from error
         self._slot = LatestFrame()
         self._error: Exception | None = None
