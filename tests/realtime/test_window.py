@@ -145,6 +145,7 @@ def app(screen: Screen, second: Path, tmp_path: Path) -> Iterator[subprocess.Pop
     program = [
         Path(sys.executable).with_name("nst-cam"),
         *("--style", "second.onnx", "--style", "wave"),
+        *("--target-fps", "1"),  # painted at the full size even where the machine is busy
         "--source",
         "ball.mkv",
     ]
