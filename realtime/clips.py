@@ -92,12 +92,16 @@ class Capture:
         ok, pixels = self._capture.read()
         if not ok or pixels is None or not pixels.size:
             return None
+        if not self.live:
+            self._go_on()
+        return np.asarray(pixels, np.uint8)
+
+    def _go_on(self) -> None:
         before_s, self._stamp_s = self._stamp_s, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if self._read:
             step_s = self._stamp_s - before_s
             self.at_s += step_s if 0 < step_s < LONGEST_STEP_S else 1 / self.fps
         self._read += 1
-        return np.asarray(pixels, np.uint8)
 
     @property
     def part_read(self) -> float:

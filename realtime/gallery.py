@@ -17,7 +17,7 @@ LOOK_S = 1.0
 """How often the folder is looked at."""
 SETTLED_S = 2.0
 """A file older than this when it is first seen is taken for complete at once."""
-_Version = tuple[Path, int, int]
+Version = tuple[Path, int, int]
 """A file, its time of modification in ns, and its size in bytes."""
 
 
@@ -37,8 +37,8 @@ class Gallery:
         """
         self.styles: tuple[Path, ...] = tuple(fixed)
         self._fixed, self._folder = tuple(fixed), folder
-        self._seen: set[_Version] = set()
-        self._runs: dict[_Version, bool] = {}
+        self._seen: set[Version] = set()
+        self._runs: dict[Version, bool] = {}
         self._closing = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -79,17 +79,21 @@ class Gallery:
             self._closing.wait(LOOK_S)
 
 
-def _versions(folder: Path) -> set[_Version]:
+def version(path: Path) -> Version | None:
+    """Return a file as it is now; None if there is none."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return (path, state.st_mtime_ns, state.st_size) if stat.S_ISREG(state.st_mode) else None
+
+
+def _versions(folder: Path) -> set[Version]:
     """Return the visible .onnx files as they are now; none while the folder cannot be read."""
-    found = set()
+    paths: list[Path] = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(".onnx") and not entry.name.startswith("."):
-                with contextlib.suppress(OSError):  # gone meanwhile
-                    state = os.stat(entry.path)
-                    if stat.S_ISREG(state.st_mode):
-                        found.add((folder / entry.name, state.st_mtime_ns, state.st_size))
-    return found
+        paths = [folder / e.name for e in entries if e.name.endswith(".onnx") and not e.name.startswith(".")]
+    return {found for found in map(version, paths) if found}
 
 
 def _runs(path: Path, tell: Callable[[str], None]) -> bool:

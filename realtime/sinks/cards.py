@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import threading
 from collections.abc import Callable
@@ -14,12 +13,10 @@ from realtime.config import Size
 from realtime.demo import DemoScene
 from realtime.engine import Engine
 from realtime.errors import StyleError
-from realtime.gallery import Gallery
+from realtime.gallery import LOOK_S, Gallery, Version, version
 from realtime.sinks import encode_jpeg
 
 CARD_WH: Size = (240, 180)
-LOOK_S = 1.0
-"""How often styles are looked at for changes."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,6 @@ class Card:
     """Why the style cannot be used."""
 
 
-_Version = tuple[Path, float, int]
-"""A style's file, its time of modification, and its size in bytes."""
-
-
 class Cards:
     """A card for each style of the gallery, in its order. The thread starts with `paint` and ends with `close`."""
 
@@ -46,7 +39,7 @@ class Cards:
         """Begin with bare names; `tell` takes the JSON of all cards whenever it has changed, in any thread."""
         self._gallery, self._tell = gallery, tell
         self._styles = _versions(gallery.styles)
-        self._cards: dict[_Version, Card] = {}
+        self._cards: dict[Version, Card] = {}
         self._thumbnails: dict[int, bytes] = {}
         self._painted = secrets.randbelow(10**12)
         self._lock = threading.Lock()
@@ -115,13 +108,6 @@ class Cards:
             self._tell(self.text())
 
 
-def _versions(styles: tuple[Path, ...]) -> tuple[_Version, ...]:
+def _versions(styles: tuple[Path, ...]) -> tuple[Version, ...]:
     """Return the styles' files as they are now."""
-    found = []
-    for path in styles:
-        try:
-            state = os.stat(path)
-            found.append((path, state.st_mtime, state.st_size))
-        except OSError:  # gone meanwhile
-            found.append((path, 0.0, 0))
-    return tuple(found)
+    return tuple(version(path) or (path, 0, 0) for path in styles)
