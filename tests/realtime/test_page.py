@@ -37,13 +37,6 @@ def browser() -> Iterator[playwright.Browser]:
 
 
 @pytest.fixture
-def show(tmp_path: Path) -> Iterator[Show]:
-    show = Show(tmp_path)
-    yield show
-    show.close()
-
-
-@pytest.fixture
 def viewer(browser: playwright.Browser, show: Show) -> Iterator[playwright.Page]:
     viewer = look_on(browser, show)
     yield viewer
