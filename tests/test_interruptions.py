@@ -130,11 +130,13 @@ def test_a_signal_ends_the_waiting_for_a_camera(network_camera: NetworkCamera, t
     assert count_frames(tmp_path / "out.mkv") == totals(output)[3] > 0
 
 
-def assert_ctrl_c_is_quiet(process: subprocess.Popen[str], after_s: float) -> None:
+def assert_ctrl_c_is_quiet(process: subprocess.Popen[str], after_s: float, loaded: str | None = None) -> None:
+    """A fast machine may have loaded by then: it says `loaded`, and the process stops as one that ran."""
     time.sleep(after_s)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert "Traceback" not in errors and process.returncode in (130, -signal.SIGINT), errors
+    ended = (0,) if loaded and loaded in errors else (130, -signal.SIGINT)
+    assert "Traceback" not in errors and process.returncode in ended, errors
 
 
 @pytest.fixture
@@ -157,7 +159,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 @pytest.mark.parametrize("after_s", [0.4, 0.7, 1.0])
 def test_ctrl_c_while_the_app_loads_is_quiet(start: Callable[..., subprocess.Popen[str]], after_s: float):
-    assert_ctrl_c_is_quiet(start("nst-cam", "--headless", "--source", "demo"), after_s)
+    assert_ctrl_c_is_quiet(start("nst-cam", "--headless", "--source", "demo"), after_s, loaded="wave on demo")
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.5])

@@ -1,3 +1,5 @@
+"""The pipeline from source to sinks: what is dropped, held, and ended."""
+
 import socket
 import threading
 import time
