@@ -9,10 +9,10 @@ ARGS ?=
 cam: $(VENV)/installed-cam
 	$(BIN)/nst-cam $(ARGS)
 
-# The tests of training do not live by the clock and may share the processor.
+# Tests that watch a running app go first, one at a time; the others share the processor.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(or $(ARGS),--ignore tests/training)
-	$(if $(ARGS),,$(BIN)/python -m pytest -n 2 tests/training)
+	$(BIN)/python -m pytest $(or $(ARGS),-m live)
+	$(if $(ARGS),,$(BIN)/python -m pytest -n 2 -m "not live")
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

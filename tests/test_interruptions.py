@@ -18,6 +18,8 @@ import pytest
 from tests.conftest import NST_CAM, assert_one_line, count_frames, totals, wait_until
 from tests.network_camera import NetworkCamera
 
+pytestmark = pytest.mark.live
+
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGHUP, 1)])
 def test_a_signal_ends_within_two_seconds_and_leaves_a_playable_recording(tmp_path: Path, number: int, times: int):

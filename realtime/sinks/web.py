@@ -40,6 +40,10 @@ PORT = 8642
 """Taken if free; else one of the next `PORTS`."""
 PORTS = 20
 VIEWERS = 8
+CONNECTIONS = 64
+"""Open at a time, of viewers and strangers: a browser has up to seven. Many more would take all the files that the app
+may open, 256 on macOS. As many as `BACKLOG` may come on top, at one moment."""
+BACKLOG = 64
 CREDIT = 2
 """Pictures under way to a viewer."""
 STATUS_S = 0.1
@@ -74,6 +78,13 @@ class _Viewer:
         self.picture = 0
         self.told: dict[str, str] = {}
         self.wake = asyncio.Event()
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 class Page:
@@ -114,7 +125,8 @@ class Page:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="page", daemon=True)
         self._thread.start()
-        self._runner = asyncio.run_coroutine_threadsafe(self._start(listening), self._loop).result()
+        started = asyncio.run_coroutine_threadsafe(self._start(listening), self._loop)
+        self._runner, self._listener = started.result()
 
     def write(self, frame: Frame) -> None:
         """Offer a frame to the viewers; it is encoded only if one of them waits."""
@@ -152,7 +164,7 @@ class Page:
         if not self._thread.is_alive():
             self._loop.close()
 
-    async def _start(self, listening: socket.socket) -> web.AppRunner:
+    async def _start(self, listening: socket.socket) -> tuple[web.AppRunner, asyncio.Server]:
         app = web.Application(middlewares=[self._guard])
         for path in FILES:
             app.router.add_get(f"/{path}", self._give_file)
@@ -169,10 +181,17 @@ class Page:
             handler_cancellation=True,
         )
         await runner.setup()
-        await web.SockSite(runner, listening).start()
-        return runner
+        server = runner.server
+        assert server
+        listener = await self._loop.create_server(
+            lambda: server() if len(server.connections) < CONNECTIONS else _Refusal(),
+            sock=listening,
+            backlog=BACKLOG,
+        )
+        return runner, listener
 
     async def _end(self) -> None:
+        self._listener.close()
         farewells = [viewer.connection.close(code=1001) for viewer in self._viewers]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*farewells, return_exceptions=True), 0.5)
@@ -312,7 +331,7 @@ def _listen(address: Address) -> socket.socket:
         try:
             family, _, _, _, where = socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM)[0]
             everywhere = family == socket.AF_INET6 and where[0] == "::" and socket.has_dualstack_ipv6()
-            return socket.create_server(where[:2], family=family, backlog=64, dualstack_ipv6=everywhere)
+            return socket.create_server(where[:2], family=family, backlog=BACKLOG, dualstack_ipv6=everywhere)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
     raise ConfigError(

@@ -21,6 +21,8 @@ from tests.conftest import count_frames, flat_style
 from tests.realtime.show import WAVE
 from tests.realtime.test_pipeline import Kept, Numbers, Script, SlowNumbers, pipeline
 
+pytestmark = pytest.mark.live
+
 
 def test_mirror_and_split_are_for_the_view_of_oneself_only(engine: Engine):
     class Wedge(Numbers):

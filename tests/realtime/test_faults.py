@@ -30,6 +30,8 @@ from realtime.styles import find_style
 from tests.conftest import Run, count_frames
 from tests.realtime.show import raw_viewer
 
+pytestmark = pytest.mark.live
+
 NST_CAM = str(Path(sys.executable).with_name("nst-cam"))
 SIZES_WH = ((64, 48), (1, 1), (641, 479), (7, 300), (3000, 5), (5, 3000), (63, 47), (2, 2), (64, 48))
 

@@ -16,6 +16,8 @@ from realtime.gallery import Gallery
 from realtime.styles import find_style, shipped_styles
 from tests.conftest import flat_style, wait_until
 
+pytestmark = pytest.mark.live
+
 
 class Watched:
     """A gallery with one fixed style that watches a folder, twenty times a second."""

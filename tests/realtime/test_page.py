@@ -15,7 +15,7 @@ from tests.realtime.show import Show, wait
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[dev]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium to open the page")
+pytestmark = [pytest.mark.live, pytest.mark.skipif(not CHROMIUM, reason="needs Chromium to open the page")]
 SWITCHES = [
     "--no-sandbox",
     "--disable-gpu",

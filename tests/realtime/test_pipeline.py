@@ -25,6 +25,8 @@ from tests.conftest import count_frames
 from tests.realtime.show import WAVE, raw_viewer
 from tests.realtime.test_virtual_camera import Device
 
+pytestmark = pytest.mark.live
+
 
 class Numbers:
     """A clip of `count` small pictures; each is filled with its number."""

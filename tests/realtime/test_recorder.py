@@ -23,6 +23,8 @@ from realtime.sinks.recorder import Recorder
 from realtime.sinks.sound import Sound
 from tests.conftest import count_frames
 
+pytestmark = pytest.mark.live
+
 BOTH = pytest.mark.parametrize("name", ["out.mkv", "out.mp4"])
 
 

@@ -18,6 +18,8 @@ from realtime.sources import LiveSource, open_source, path_of
 from tests.conftest import wait_until
 from tests.network_camera import NetworkCamera
 
+pytestmark = pytest.mark.live
+
 
 def opened(source: object, watched: bool = False, said: list[str] | None = None):
     say = (said if said is not None else []).append

@@ -23,6 +23,8 @@ from realtime.sinks import stream
 from realtime.sinks.stream import Stream
 from tests.conftest import count_frames
 
+pytestmark = pytest.mark.live
+
 
 def free_port(kind: socket.SocketKind) -> int:
     with socket.socket(socket.AF_INET, kind) as probe:

@@ -18,6 +18,8 @@ from realtime.gallery import Gallery
 from realtime.stylist import FADE_S, Stylist
 from tests.conftest import flat_style
 
+pytestmark = pytest.mark.live
+
 CAMERA = np.zeros((48, 64, 3), np.uint8)
 GREYS = {"a": 0.0, "b": 0.4, "c": 0.8, "d": 1.0}
 

@@ -16,6 +16,8 @@ from realtime.sinks import takes
 from realtime.sinks.takes import Takes
 from tests.conftest import count_frames, wait_until
 
+pytestmark = pytest.mark.live
+
 
 class Camera:
     """What a recording wants to know of a source."""

@@ -11,6 +11,8 @@ from realtime.errors import ConfigError, SinkError
 from realtime.frames import Frame
 from realtime.sinks.virtual_camera import VirtualCamera
 
+pytestmark = pytest.mark.live
+
 pyvirtualcam = pytest.importorskip("pyvirtualcam")
 
 

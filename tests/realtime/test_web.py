@@ -26,6 +26,8 @@ from realtime.sinks.web import Page
 from tests.conftest import Run, assert_one_line, count_frames, flat_style
 from tests.realtime.show import WAVE, Show, messages, next_picture, raw_viewer, status_with, wait
 
+pytestmark = pytest.mark.live
+
 PAGE_HTML = Path(web.__file__).with_name("page.html").read_text(encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import socket
 import time
 import urllib.request
@@ -19,6 +20,8 @@ from realtime.sinks import web
 from realtime.sinks.web import Page
 from tests.realtime.show import Show, masked, next_picture, raw_viewer, status_with, wait
 from tests.realtime.test_web import ask, handshake
+
+pytestmark = pytest.mark.live
 
 EVIL = [
     {"Host": "evil.example"},
@@ -70,7 +73,7 @@ def test_own_names_are_let_in(show: Show):
 def test_the_page_is_for_this_machine_unless_asked_otherwise(show: Show):
     assert show.page.url == f"http://127.0.0.1:{show.page.port}/"
     page = Page(Address(), Gallery([]), lambda: None)  # type: ignore[arg-type, return-value]
-    assert [sock.getsockname()[0] for site in page._runner.sites for sock in site._server.sockets] == ["127.0.0.1"]
+    assert [sock.getsockname()[0] for sock in page._listener.sockets] == ["127.0.0.1"]
     page.close()
 
 
@@ -114,8 +117,9 @@ def test_two_hundred_at_once_do_no_harm_and_who_leaves_makes_room(show: Show):
             attempts = [client.ws_connect("/socket") for _ in range(200)]
             found = await asyncio.gather(*attempts, return_exceptions=True)
             viewers = [one for one in found if isinstance(one, aiohttp.ClientWebSocketResponse)]
-            refused = [one.status for one in found if isinstance(one, aiohttp.WSServerHandshakeError)]
-            assert len(viewers) == web.VIEWERS and refused == [503] * (200 - web.VIEWERS)
+            told = {one.status for one in found if isinstance(one, aiohttp.WSServerHandshakeError)}
+            assert len(viewers) == web.VIEWERS and told == {503}
+            assert all(isinstance(one, aiohttp.ClientError) for one in found if one not in viewers)
             idle = [await asyncio.open_connection("127.0.0.1", show.page.port) for _ in range(200)]
             for viewer in viewers:
                 assert len({await next_picture(viewer) for _ in range(3)}) == 3
@@ -235,3 +239,19 @@ def test_one_that_asks_on_and_on_without_reading_fills_no_memory(tmp_path: Path)
     closing = time.monotonic()
     show.close()
     assert time.monotonic() - closing < 3
+
+
+def test_connections_without_end_are_refused_and_those_before_them_served(show: Show, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(web, "CONNECTIONS", 3)
+    where, request = ("127.0.0.1", show.page.port), b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        early = [stack.enter_context(socket.create_connection(where, 2)) for _ in range(3)]
+        for again in range(2):
+            for connection in early:
+                connection.sendall(request)
+                answer = stack.enter_context(http.client.HTTPResponse(connection))
+                answer.begin()
+                assert answer.status == 200 and b"<canvas" in answer.read()
+            for _ in range(20 * (1 - again)):
+                assert stack.enter_context(socket.create_connection(where, 2)).recv(1) == b""
+    wait(lambda: ask(show, "/")[0] == 200)

@@ -25,9 +25,12 @@ from training.transform_net import STRIDE, TransformNet
 
 NEEDED = ("Xvfb", "xdotool")
 MISSING = [tool for tool in NEEDED if not shutil.which(tool)]
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or bool(MISSING), reason=f"needs {' and '.join(MISSING)} to open a real window"
-)
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(
+        sys.platform != "linux" or bool(MISSING), reason=f"needs {' and '.join(MISSING)} to open a real window"
+    ),
+]
 
 
 class Screen:
