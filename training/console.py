@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from realtime.command import stop_on_signals
+from realtime.errors import ConfigError
 from training.cache import clear_cache
 from training.config import EvalConfig, StillConfig, TrainConfig
 from training.evaluate import evaluate
@@ -93,6 +94,8 @@ def remove_cache() -> None:
 
 def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
     trainer = Trainer(config, resume)
+    if trainer.progress == 1 and config.output.exists():  # which may carry a certificate by now
+        raise ConfigError(f"{config.output}: trained to the end already. A larger --minutes or --steps trains on.")
     stop = stop_on_signals()  # not before: nothing needs to be saved yet
     if not trainer.processes.leads:
         trainer.run(lambda _: None, stop)
@@ -105,7 +108,7 @@ def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
     for warning in told:
         typer.echo(f"warning: {warning}", err=True)
     next_line_s = 0.0
-    with _bar() as bar, TrainingLog(log_dir) as log:
+    with _bar() as bar, TrainingLog(log_dir, trainer.step) as log:
         task = bar.add_task("", total=1.0)
 
         def show(report: StepReport) -> None:

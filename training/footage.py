@@ -22,11 +22,13 @@ SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
 EVERY_S = 0.5
 MOST = 400
 """Frames of one video; a long one is sampled more thinly."""
+SHORT_PX = 864
+"""Largest short side of a frame: no crop is cut from a larger photo."""
 QUALITY = 95
 
 
 def sample_frames(video: Path) -> list[Path]:
-    """Return JPEG files of a video's frames, `EVERY_S` apart, at most `MOST` spread over all of it.
+    """Return JPEG files of a video's frames, `EVERY_S` apart or, where that gives more than `MOST`, further.
 
     They are made when the video is met for the first time, or has changed.
 
@@ -56,23 +58,31 @@ def sample_frames(video: Path) -> list[Path]:
 
 def _write_frames(video: Path, folder: Path) -> int:
     """Write the frames, upright, and return how many; what is damaged or broken off costs its own frames alone."""
-    written = 0
+    written: list[Path] = []
     with av.open(str(video)) as container:
         if not container.streams.video:
             return 0
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        apart_s = max(EVERY_S, (container.duration or 0) / av.time_base / MOST)
-        due_s = 0.0
+        number, due_s, apart_s = 0, 0.0, EVERY_S
         for frame in _decoded(container, stream):
             at_s = frame.time if frame.time is not None else due_s
-            if at_s >= due_s:
-                upright = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                Image.fromarray(upright).save(folder / f"{written:05}.jpg", quality=QUALITY)
-                written, due_s = written + 1, at_s + apart_s
-                if written == MOST:
-                    break
-    return written
+            if at_s < due_s:
+                continue
+            if len(written) == MOST:  # how long a video is, its file does not always know
+                for thinned in written[1::2]:
+                    thinned.unlink()
+                written, apart_s = written[::2], 2 * apart_s
+            written.append(folder / f"{number:06}.jpg")
+            _photo(frame).save(written[-1], quality=QUALITY)
+            number, due_s = number + 1, at_s + apart_s
+    return len(written)
+
+
+def _photo(frame: av.VideoFrame) -> Image.Image:
+    image = Image.fromarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+    factor = SHORT_PX / min(image.size)
+    return image if factor >= 1 else image.resize([round(factor * side) for side in image.size])
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:

@@ -14,10 +14,14 @@ from training.trainer import StepReport
 class TrainingLog:
     """Writes each step's loss terms into a folder, if there is one; a context manager."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """Open the log. Raises ConfigError if the folder cannot be written."""
+    def __init__(self, folder: Path | None, step: int = 0) -> None:
+        """Open the log of a training that goes on after `step`: what was logged of later ones does not count.
+
+        Raises:
+            ConfigError: The folder cannot be written.
+        """
         try:
-            self._writer = SummaryWriter(str(folder)) if folder else None
+            self._writer = SummaryWriter(str(folder), purge_step=step + 1) if folder else None
         except OSError as error:
             raise ConfigError(f"--log-dir {folder}: cannot be written ({error.strerror}).") from error
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.transform_net import STRIDE
+
 TILED = ("relu2_1", "relu3_1")
 """Layers whose style is asked of each quarter of a picture, so that no region is left a photo. Not relu1_1, which knows
 colours and brightness: asked of each quarter, it makes light and dark of the photo one tint."""
@@ -19,7 +21,8 @@ WORST = 20.0
 """Relative style errors above this count as this: one odd picture must not rule a step."""
 PAN_PX = 64
 """How far the camera pans at most for the temporal term; what it sees is as much smaller."""
-
+SHIFT_PX, NOISE = 0.25, 0.01
+"""What changes between two pictures of a camera that stands still, of 1."""
 AREA_PX = 32
 """From which size on colours must follow the photo alone."""
 
@@ -144,6 +147,22 @@ def temporal_error(
     noise = torch.stack([_noise(windows.shape[1:], rng) for rng in rngs]).to(windows.device)
     painted = net((windows + noise).clamp(0, 1), at + corners.to(at.device))
     return (painted - seen(stylized)).square().mean()
+
+
+@torch.no_grad()
+def change_gain(net: Callable[[Tensor], Tensor], photos: Tensor, rng: torch.Generator) -> float:
+    """Return how many times as much as photos (N, 3, H, W) their paintings change, RMS.
+
+    What changes them is a camera that trembles and has noise. A net that does not flicker stays below 1.
+    """
+    height, width = (side - STRIDE for side in photos.shape[2:])
+    down = torch.lerp(photos[:, :, :-1], photos[:, :, 1:], SHIFT_PX)
+    moved = torch.lerp(down[..., :-1], down[..., 1:], SHIFT_PX)
+    before, after = (
+        pictures[:, :, :height, :width] + NOISE * torch.randn(len(photos), 3, height, width, generator=rng).to(photos)
+        for pictures in (photos, moved)
+    )
+    return float((net(after) - net(before)).norm() / (after - before).norm())
 
 
 def canvas_error(stylized: Tensor, elsewhere: Tensor) -> Tensor:

@@ -79,6 +79,19 @@ def test_a_damaged_place_in_a_video_costs_its_frames_alone(tmp_path: Path):
     assert 8 <= len(list_content(path, None, 0)) <= 12
 
 
+def test_a_long_video_is_thinned_over_all_of_it_and_large_frames_are_made_smaller(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(footage, "EVERY_S", 0.1)
+    monkeypatch.setattr(footage, "MOST", 4)
+    monkeypatch.setattr(footage, "SHORT_PX", 60)
+    frames = [load_picture(path)[0, :, 24, :].mean(dim=0) for path in list_content(clip, None, 0)]
+    assert {len(row) for row in frames} == {80}
+    lefts = [int(torch.nonzero(row > 0.9)[0]) for row in frames]  # of the square, which moves 2.5 pixels a picture
+    steps = np.diff(lefts)
+    assert len(frames) == 4 and lefts[0] <= 1 and lefts[-1] > 40 and max(steps) - min(steps) <= 6
+
+
 def test_two_trainings_that_meet_a_new_video_at_once(clip: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch):
     write = footage._write_frames
 

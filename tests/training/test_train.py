@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -25,7 +26,8 @@ from training import cli
 from training.config import TrainConfig
 from training.data import RandomCrops, load_picture
 from training.export import export_style, load_net
-from training.trainer import CONTENT_ERROR, Trainer
+from training.log import TrainingLog
+from training.trainer import CONTENT_ERROR, StepReport, Trainer
 from training.transform_net import STRIDE, TransformNet
 
 
@@ -326,6 +328,83 @@ def test_a_flat_picture_and_photos_that_are_lost_are_warned_of(
     assert done.stderr.count("8 photos teach the net little") == 1
 
 
+def test_what_is_likely_to_flicker_is_warned_of(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=1))
+    monkeypatch.setattr("training.trainer.FLICKERS", 1.0)
+    for gain, likely in ((0.9, False), (1.1, True)):
+        monkeypatch.setattr(trainer, "average", SimpleNamespace(module=lambda photos, gain=gain: gain * photos))
+        assert not any("flicker" in warning for warning in trainer.warnings())
+        trainer.step = 1
+        assert any("flicker" in warning for warning in trainer.warnings()) == likely
+        trainer.step = 0
+
+
+def test_what_is_trained_to_the_end_is_left_as_it_is(
+    nst_train: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    options = (
+        style_picture,
+        "--content",
+        photos,
+        "-o",
+        "x.onnx",
+        "--vgg-weights",
+        random_vgg,
+        "--from",
+        "none",
+        *SMALL,
+    )
+    assert nst_train(*options, "--steps", 2).returncode == 0
+    written = (tmp_path / "x.onnx").read_bytes()
+    assert_one_line(nst_train(*options, "--steps", 2, "--resume"), 2, "x.onnx", "trained to the end", "--steps")
+    assert (tmp_path / "x.onnx").read_bytes() == written
+    assert nst_train(*options, "--steps", 3, "--resume").returncode == 0
+    assert (tmp_path / "x.onnx").read_bytes() != written
+
+
+def test_two_trainings_do_not_write_one_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
+    asked = config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=1)
+    refused = []
+
+    def train_another(_: StepReport) -> None:
+        with pytest.raises(NstError, match="left by an earlier training"):
+            Trainer(asked)
+        refused.append(True)
+
+    Trainer(asked).run(train_another, Event())
+    assert refused
+
+
+def test_photos_that_vanish_end_the_training_and_cost_no_step(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    shutil.copytree(photos, tmp_path / "photos")
+    trainer = Trainer(config(style_picture, tmp_path / "photos", random_vgg, tmp_path / "x.onnx", steps=1000))
+    with pytest.raises(NstError, match="unreadable"):
+        trainer.run(lambda _: shutil.rmtree(tmp_path / "photos", ignore_errors=True), Event())
+    assert torch.load(trainer.config.checkpoint)["step"] == trainer.step > 0
+
+
+def test_a_training_goes_on_with_larger_batches(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
+    asked = style_picture, photos, random_vgg, tmp_path / "x.onnx"
+    Trainer(config(*asked, steps=1)).run(lambda _: None, Event())
+    larger = Trainer(config(*asked, steps=2, batch=4), resume=True)
+    larger.run(lambda _: None, Event())
+    assert larger.step == 2
+
+
+def test_what_was_logged_of_steps_that_a_kill_has_lost_does_not_count(tmp_path: Path):
+    for step, value in ((0, 1.0), (2, 2.0)):
+        with TrainingLog(tmp_path, step) as log:
+            for later in range(step + 1, 5):
+                log.write(StepReport(later, 0.5, 1.0, {"style": value}))
+        time.sleep(1.1)  # the name of a log has seconds
+    found = EventAccumulator(str(tmp_path)).Reload().Scalars("style")
+    assert [(event.step, event.value) for event in found] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
 def test_tensorboard_shows_the_terms(
     nst_train: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
 ):
@@ -347,7 +426,7 @@ def test_a_step_whose_loss_is_no_number_is_skipped_and_many_end_the_training(
     with pytest.raises(NstError, match="no number since step 1"):
         trainer.run(lambda _: None, Event())
     torch.testing.assert_close(weights(trainer), before, rtol=0, atol=0)
-    assert not trainer.config.checkpoint.exists()
+    assert torch.load(trainer.config.checkpoint)["step"] == 0
 
 
 def test_unreadable_photos_are_counted_for_the_user(
