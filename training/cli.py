@@ -63,7 +63,7 @@ def train(
     limit: Annotated[int | None, typer.Option(help="Use a random subset of this many photos.")] = None,
     strength: Annotated[float, typer.Option(help="Higher: more painting, less photo.")] = TrainConfig.strength,
     stroke_size: Annotated[float, typer.Option(help="Higher: larger strokes.")] = TrainConfig.stroke_size,
-    crop: Annotated[int, typer.Option(help="Pixels a side of what is learned from.")] = TrainConfig.crop,
+    crop: Annotated[int, typer.Option(help="Pixels a side of what is learned from in the end.")] = TrainConfig.crop,
     batch: Annotated[int, typer.Option(help="Crops a step, of all processes together.")] = TrainConfig.batch,
     cache: Annotated[
         float, typer.Option(help="GB kept of the photos' features, for other styles.")

@@ -52,7 +52,7 @@ class TrainConfig:
     cache_gb: float = 4.0
     """Size limit of the cache of content features, in 10^9 bytes; 0 does without."""
     crop: int = 256
-    """Side of the training crops in pixels, a multiple of 16."""
+    """Side of the training crops in pixels, a multiple of 16; in the first half at most `trainer.FIRST_CROP`."""
     batch: int = 2
     """Crops a step, of all processes together."""
     seed: int = 0

@@ -46,6 +46,9 @@ CANVAS_PX = 4096.0
 TRIAL_CROPS = 4
 """By which the shipped style that fits best is chosen, and flicker judged."""
 PREVIEW_PHOTOS = 4
+FIRST_CROP = 144
+"""Side in pixels of the crops of the first half, whose steps take a third of the time. Larger ones then teach what is
+dark and what is light in a whole picture."""
 WARM_UP_STEPS = 50
 HELD = 0.3
 """Part of the training before the learning rate falls."""
@@ -164,20 +167,23 @@ class Trainer:
         """
         if not self.step:
             self.save()  # which keeps other trainings from this output
-        crops = RandomCrops(self.photos, self._side, self.config.seed)
-        try:
-            self._run(crops, report, stop)
-        except ConfigError:
-            self.save()
-            raise
-        self.skipped = self.processes.union(crops.skipped)
+        over = False
+        while not over:
+            crops = RandomCrops(self.photos, self._crop + 2 * EDGE, self.config.seed)
+            try:
+                over = self._run(crops, report, stop)
+            except ConfigError:
+                self.save()
+                raise
+            self.skipped |= self.processes.union(crops.skipped)
         self.save()
 
-    def _run(self, crops: RandomCrops, report: Callable[[StepReport], None], stop: threading.Event) -> None:
+    def _run(self, crops: RandomCrops, report: Callable[[StepReport], None], stop: threading.Event) -> bool:
+        """Train with crops of one side; return whether that was the end."""
         clock = saved_at = time.monotonic()
         for photos in crops.batches(self.config.batch, self.step, self.part):
             self.elapsed_s, over = self.processes.lead(self.elapsed_s, self.progress >= 1 or stop.is_set())
-            if over:
+            if over or self._crop + 2 * EDGE != crops.side:
                 break
             terms = self._train_step(photos.to(self.device))
             now = time.monotonic()
@@ -186,6 +192,7 @@ class Trainer:
             if now - saved_at > CHECKPOINT_S:
                 self.save()
                 clock = saved_at = time.monotonic()
+        return bool(over)
 
     def export(self) -> float:
         """Write the style with the averaged weights; return its largest difference from the net. Raises NstError."""
@@ -318,7 +325,12 @@ class Trainer:
         self.style_weight *= math.exp(STEERING * max(-1.0, min(1.0, 1 - content / allowed)))
 
     @property
+    def _crop(self) -> int:
+        return min(FIRST_CROP, self.config.crop) if self.progress < 0.5 else self.config.crop
+
+    @property
     def _side(self) -> int:
+        """Of the crops at the end, by which nets are judged."""
         return self.config.crop + 2 * EDGE
 
     def _start(self) -> tuple[str, TransformNet]:

@@ -387,6 +387,32 @@ def test_photos_that_vanish_end_the_training_and_cost_no_step(
     assert torch.load(trainer.config.checkpoint)["step"] == trainer.step > 0
 
 
+def test_crops_grow_half_way_and_a_stopped_training_goes_on_with_those_it_was_at(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("training.trainer.FIRST_CROP", 48)
+    seen: list[int] = []
+
+    def train(trainer: Trainer, steps: int) -> Trainer:
+        compute, stop = trainer.loss.terms, Event()
+
+        def look(paintings: torch.Tensor, content: torch.Tensor) -> dict[str, torch.Tensor]:
+            assert content.shape[2] == paintings.shape[2] // 8
+            seen.append(paintings.shape[2])
+            return compute(paintings, content)
+
+        monkeypatch.setattr(trainer.loss, "terms", look)
+        trainer.run(lambda report: stop.set() if report.step == steps else None, stop)
+        return trainer
+
+    asked = config(style_picture, photos, random_vgg, tmp_path / "broken.onnx", steps=6)
+    train(Trainer(asked), 4)
+    resumed = train(Trainer(asked, resume=True), 6)
+    assert seen == [48, 48, 48, 64, 64, 64]
+    unbroken = train(Trainer(config(style_picture, photos, random_vgg, tmp_path / "whole.onnx", steps=6)), 6)
+    assert (weights(resumed) - weights(unbroken)).abs().max() < 1e-5
+
+
 def test_a_training_goes_on_with_larger_batches(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
     asked = style_picture, photos, random_vgg, tmp_path / "x.onnx"
     Trainer(config(*asked, steps=1)).run(lambda _: None, Event())
