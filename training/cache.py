@@ -57,9 +57,9 @@ class FeatureCache:
                     shutil.rmtree(other, ignore_errors=True)  # another training may remove it at the same time
             room = limit_gb * GB - _size(folder)
             if room < 0:  # kept under a larger limit
-                shutil.rmtree(folder)
-                folder.mkdir()
-                room = limit_gb * GB
+                shutil.rmtree(folder, ignore_errors=True)  # another training may add to it at the same time
+                folder.mkdir(exist_ok=True)
+                room = limit_gb * GB - _size(folder)
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be written ({error.strerror}). --cache 0 does without.") from error
         self._room = room / processes

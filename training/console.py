@@ -94,7 +94,7 @@ def remove_cache() -> None:
 
 def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
     trainer = Trainer(config, resume)
-    if trainer.progress == 1 and config.output.exists():  # which may carry a certificate by now
+    if trainer.exported:  # and may carry a certificate by now
         raise ConfigError(f"{config.output}: trained to the end already. A larger --minutes or --steps trains on.")
     stop = stop_on_signals()  # not before: nothing needs to be saved yet
     if not trainer.processes.leads:

@@ -87,6 +87,11 @@ def load_net(path: Path) -> TransformNet:
     return net
 
 
+def read_metadata(path: Path) -> StyleMetadata:
+    """Return what a style says about itself. Raises StyleError."""
+    return _load(path)[1]
+
+
 def write_certificate(path: Path, certificate: Mapping[str, Any]) -> None:
     """Put the measured figures into a style's metadata; all else in the file stays as it is.
 

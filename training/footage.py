@@ -22,6 +22,8 @@ SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
 EVERY_S = 0.5
 MOST = 400
 """Frames of one video; a long one is sampled more thinly."""
+USUAL_FPS = 25
+"""Of a video that knows neither its frame rate nor when its frames come."""
 SHORT_PX = 864
 """Largest short side of a frame: no crop is cut from a larger photo."""
 QUALITY = 95
@@ -36,7 +38,7 @@ def sample_frames(video: Path) -> list[Path]:
         ConfigError: Nothing in the video can be decoded, or the cache folder cannot be written.
     """
     about = video.stat()
-    version = f"/{about.st_size}/{about.st_mtime_ns}/upright".encode()
+    version = f"/{about.st_size}/{about.st_mtime_ns}/thinned".encode()
     key = hashlib.sha256(os.fsencode(video.name) + version).hexdigest()[:16]
     folder = cache.FOLDER / "frames" / f"{video.stem}-{key}"
     if not folder.exists():
@@ -64,9 +66,9 @@ def _write_frames(video: Path, folder: Path) -> int:
             return 0
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        number, due_s, apart_s = 0, 0.0, EVERY_S
-        for frame in _decoded(container, stream):
-            at_s = frame.time if frame.time is not None else due_s
+        due_s, apart_s, fps = 0.0, EVERY_S, float(stream.average_rate or USUAL_FPS)
+        for number, frame in enumerate(_decoded(container, stream)):
+            at_s = number / fps if frame.time is None else frame.time
             if at_s < due_s:
                 continue
             if len(written) == MOST:  # how long a video is, its file does not always know
@@ -75,7 +77,7 @@ def _write_frames(video: Path, folder: Path) -> int:
                 written, apart_s = written[::2], 2 * apart_s
             written.append(folder / f"{number:06}.jpg")
             _photo(frame).save(written[-1], quality=QUALITY)
-            number, due_s = number + 1, at_s + apart_s
+            due_s = at_s + apart_s
     return len(written)
 
 

@@ -81,7 +81,7 @@ def helpers(batch: int) -> Iterator[None]:
                 started[0].wait(PARTING_S)
             if all(helper.poll() in (None, 0) for helper in started):
                 raise
-            raise NstError(f"{ENDED} Give the command again, with --resume once two minutes were trained.") from error
+            raise NstError(f"{ENDED} Give the command again, with --resume.") from error
         finally:
             for helper in started:
                 helper.kill()

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from realtime.contract import StyleMetadata
-from realtime.errors import ConfigError, NstError
+from realtime.errors import ConfigError, NstError, StyleError
 from training.cache import FeatureCache
 from training.config import TrainConfig
 from training.data import RandomCrops, check_writable, list_content, load_picture, load_resized, readable, save_picture
-from training.export import export_style
+from training.export import export_style, read_metadata
 from training.losses import canvas_error, change_gain, temporal_error, total_variation
 from training.parallel import Processes
 from training.perceptual_loss import PALETTE_WEIGHT, PerceptualLoss
@@ -158,6 +158,14 @@ class Trainer:
         assert self.config.minutes is not None
         return min(1.0, self.elapsed_s / (60 * self.config.minutes))
 
+    @property
+    def exported(self) -> bool:
+        """Whether this training is at its end and its style is written."""
+        try:
+            return self.progress == 1 and read_metadata(self.config.output).training["steps"] == self.step
+        except StyleError:
+            return False
+
     def run(self, report: Callable[[StepReport], None], stop: threading.Event) -> None:
         """Train to the end or until `stop` is set; save as it begins, every two minutes, and then.
 
@@ -172,7 +180,7 @@ class Trainer:
             crops = RandomCrops(self.photos, self._crop + 2 * EDGE, self.config.seed)
             try:
                 over = self._run(crops, report, stop)
-            except ConfigError:
+            except (ConfigError, RuntimeError):  # no photo can be read, here or in another process
                 self.save()
                 raise
             self.skipped |= self.processes.union(crops.skipped)
@@ -305,7 +313,8 @@ class Trainer:
             self._bad_steps += 1
         if self._bad_steps > BAD_STEPS_LIMIT:
             raise NstError(
-                f"The loss is no number since step {self.step - BAD_STEPS_LIMIT}. Train anew with a lower --strength."
+                f"The loss is no number since step {self.step - BAD_STEPS_LIMIT}. Remove "
+                f"{self.config.checkpoint} and train anew with a lower --strength."
             )
         return reported | {"weight": weights[0]}
 
@@ -347,7 +356,7 @@ class Trainer:
     def _change_gain(self) -> float:
         crops = RandomCrops(self.photos, self._side, self.config.seed)
         photos = torch.stack([crops[i] for i in range(TRIAL_CROPS)]).to(self.device)
-        return change_gain(self.average.module, photos, torch.Generator().manual_seed(self.config.seed))
+        return change_gain(self.average.module.to(self.device), photos, torch.Generator().manual_seed(self.config.seed))
 
     def _content_settings(self) -> dict[str, Any]:
         """Return what the content features of the crops depend on; the first of them stands for how they are cut."""

@@ -17,6 +17,8 @@ from realtime.sinks.recorder import Recorder
 from tests.conftest import wait_until
 from tests.realtime.test_sources import opened
 
+pytestmark = pytest.mark.live
+
 
 def test_a_file_gives_every_frame_once(clip: Path):
     source = opened(clip)

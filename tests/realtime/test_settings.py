@@ -21,6 +21,8 @@ from realtime.settings import Settings, forget_settings, load_settings, save_set
 from tests.conftest import Run
 from tests.realtime.show import masked, raw_viewer
 
+pytestmark = pytest.mark.live
+
 NST_CAM = str(Path(sys.executable).with_name("nst-cam"))
 SMALL = Settings(source="demo", size="160x120")
 

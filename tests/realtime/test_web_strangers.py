@@ -254,4 +254,5 @@ def test_connections_without_end_are_refused_and_those_before_them_served(show: 
                 assert answer.status == 200 and b"<canvas" in answer.read()
             for _ in range(20 * (1 - again)):
                 assert stack.enter_context(socket.create_connection(where, 2)).recv(1) == b""
-    wait(lambda: ask(show, "/")[0] == 200)
+    wait(lambda: not show.page._runner.server.connections)
+    assert ask(show, "/")[0] == 200

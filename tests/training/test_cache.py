@@ -1,5 +1,6 @@
 """Content features kept for other styles: computed once, of the same value, within the limit."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,6 +130,8 @@ def test_a_second_style_sees_the_same_content_in_kept_features(
     assert second == pytest.approx(first, rel=5e-3) and without == pytest.approx(first, rel=5e-3)
     monkeypatch.setattr("training.data.NEAREST", 1.2)
     assert train("other-crops.onnx")[1] == 4
+    os.utime(photos / "roll0" / "0.jpg", (1e9, 1e9))
+    assert train("edited-photo.onnx")[1] == 4
 
 
 def test_trainings_that_start_at_once_remove_the_old_features_together(cache_folder: Path):

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 from threading import Event
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -328,13 +327,22 @@ def test_a_flat_picture_and_photos_that_are_lost_are_warned_of(
     assert done.stderr.count("8 photos teach the net little") == 1
 
 
+class Louder(torch.nn.Module):
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        return self.gain * photos
+
+
 def test_what_is_likely_to_flicker_is_warned_of(
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=1))
     monkeypatch.setattr("training.trainer.FLICKERS", 1.0)
     for gain, likely in ((0.9, False), (1.1, True)):
-        monkeypatch.setattr(trainer, "average", SimpleNamespace(module=lambda photos, gain=gain: gain * photos))
+        trainer.average.module = Louder(gain)
         assert not any("flicker" in warning for warning in trainer.warnings())
         trainer.step = 1
         assert any("flicker" in warning for warning in trainer.warnings()) == likely
@@ -356,12 +364,18 @@ def test_what_is_trained_to_the_end_is_left_as_it_is(
         "none",
         *SMALL,
     )
-    assert nst_train(*options, "--steps", 2).returncode == 0
+    assert nst_train(*options, "--steps", 2, "--log-dir", "log").returncode == 0
     written = (tmp_path / "x.onnx").read_bytes()
     assert_one_line(nst_train(*options, "--steps", 2, "--resume"), 2, "x.onnx", "trained to the end", "--steps")
     assert (tmp_path / "x.onnx").read_bytes() == written
-    assert nst_train(*options, "--steps", 3, "--resume").returncode == 0
+    trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=3), resume=True)
+    trainer.run(lambda _: None, Event())  # and is not exported, as if it were killed
+    time.sleep(1.1)  # the name of a log has seconds
+    assert nst_train(*options, "--steps", 1, "--resume", "--log-dir", "log").returncode == 0
     assert (tmp_path / "x.onnx").read_bytes() != written
+    assert nst_train(*options, "--steps", 4, "--resume", "--log-dir", "log").returncode == 0
+    events = EventAccumulator(str(tmp_path / "log")).Reload().Scalars("style")
+    assert [event.step for event in events] == [1, 2, 4]
 
 
 def test_two_trainings_do_not_write_one_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
