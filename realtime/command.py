@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import NoReturn
-
-import typer
+from typing import TYPE_CHECKING, NoReturn
 
 from realtime.errors import NstError
+
+if TYPE_CHECKING:
+    import typer
 
 TWICE_S = 0.1
 """A signal that comes again within this time is no second one: `timeout` sends it twice."""
@@ -33,6 +34,8 @@ def let_interrupts_end() -> None:
 
 def run_command(app: typer.Typer) -> NoReturn:
     """Run a command line; an `NstError` or a mistyped option becomes one line on standard error and its exit code."""
+    import typer  # takes a while, in which Ctrl-C must be quiet already
+
     try:
         exit_code = app(standalone_mode=False)
     except NstError as error:

@@ -33,7 +33,7 @@ def test_a_signal_ends_within_two_seconds_and_leaves_a_playable_recording(tmp_pa
         time.sleep(1.5)
         for _ in range(times):
             process.send_signal(number)
-            time.sleep(0.03)
+            time.sleep(0.01)
         sent = time.monotonic()
         output, errors = process.communicate(timeout=10)
         assert time.monotonic() - sent < 2
@@ -50,7 +50,7 @@ def test_a_second_signal_ends_what_does_not_stop():
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         process.terminate()
-        time.sleep(0.5)
+        time.sleep(1.5)
         assert process.poll() is None
         process.terminate()
         assert process.wait(timeout=10) == -signal.SIGTERM
@@ -127,7 +127,7 @@ def test_a_signal_ends_the_waiting_for_a_camera(network_camera: NetworkCamera, t
         sent = time.monotonic()
         output = process.stdout.read()
         process.wait(5)
-        assert time.monotonic() - sent < 2
+        assert time.monotonic() - sent < 4  # one that waits for the camera takes ten
     assert process.returncode == 0 and not [line for line in errors if "Traceback" in line or "error" in line]
     assert count_frames(tmp_path / "out.mkv") == totals(output)[3] > 0
 

@@ -30,8 +30,10 @@ PATIENCE = timedelta(days=7)
 """The leader may decode hours of video, and a training may be held, while others wait."""
 HELP = "from training.cli import nst_train; nst_train()"
 ENDED = "A process of the training was ended."
-PARTING_S = 2.0
-"""A helper that broke a connection has ended by then."""
+ERROR = "error: "
+"""What `run_command` begins the line with that says why a command ends."""
+PARTING_S = 10.0
+"""A helper that broke a connection has ended by then, on a busy machine too."""
 MEETING = "NST_TRAIN_MEETING"
 """Environment variable with the file by which a leader and its helpers find each other."""
 
@@ -62,17 +64,19 @@ def helpers(batch: int) -> Iterator[None]:
             "OMP_NUM_THREADS": str(threads // count),
         }
         torch.set_num_threads(threads // count)
-        started = [
-            subprocess.Popen(
-                [sys.executable, "-P", "-c", HELP, *sys.argv[1:]],
-                env=os.environ | {"RANK": str(rank)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            for rank in range(1, count)
-        ]
+        said = Path(folder) / "said"
+        with said.open("ab") as errors:
+            started = [
+                subprocess.Popen(
+                    [sys.executable, "-P", "-c", HELP, *sys.argv[1:]],
+                    env=os.environ | {"RANK": str(rank)},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    start_new_session=True,
+                )
+                for rank in range(1, count)
+            ]
         threading.Thread(target=_expect, args=(started,), daemon=True).start()
         try:
             yield
@@ -81,7 +85,9 @@ def helpers(batch: int) -> Iterator[None]:
                 started[0].wait(PARTING_S)
             if all(helper.poll() in (None, 0) for helper in started):
                 raise
-            raise NstError(f"{ENDED} Give the command again, with --resume.") from error
+            told = [line for line in said.read_text().splitlines() if line.startswith(ERROR)]
+            reason = told[0].removeprefix(ERROR) if told else f"{ENDED} Give the command again, with --resume."
+            raise NstError(reason) from error
         finally:
             for helper in started:
                 helper.kill()

@@ -89,7 +89,9 @@ def raw_viewer(page: Page) -> socket.socket:
     )
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
-        answer += viewer.recv(1)
+        byte = viewer.recv(1)
+        assert byte, "closed"
+        answer += byte
     assert b" 101 " in answer
     return viewer
 

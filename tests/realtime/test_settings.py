@@ -88,9 +88,9 @@ def test_what_is_gone_since_the_last_run_gives_way_to_the_default(tmp_path: Path
     assert (kept.source, kept.strength) == ("/nowhere/gone.mkv", 70)  # a camera may only be unplugged for today
 
 
-def test_a_path_is_kept_for_runs_in_other_folders(clip: Path, file: Path):
-    run_and_press(clip.parent, "", "--source", clip.name, seconds=0.1)
-    assert load_settings(pytest.fail).source == str(clip)
+def test_a_path_is_kept_for_runs_in_other_folders(photos: Path, file: Path):
+    run_and_press(photos / "roll0", "", "--source", "0.jpg", seconds=0.1)
+    assert load_settings(pytest.fail).source == str(photos / "roll0" / "0.jpg")
 
 
 @pytest.mark.parametrize("options", [["--headless"], []])

@@ -53,7 +53,7 @@ def test_a_stream_that_stops_is_noticed_and_opened_again(network_camera: Network
 def test_a_stream_that_falls_silent_is_noticed(network_camera: NetworkCamera):
     source = opened(network_camera.url)
     network_camera.silent.set()
-    wait_until(lambda: source.notice, 2)
+    wait_until(lambda: source.notice, 5)
     network_camera.silent.clear()
     wait_until(lambda: not source.notice, 1)
     source.close()
@@ -64,8 +64,8 @@ def test_a_frozen_stream_is_noticed_and_opened_again_until_it_moves(network_came
     wait_until(lambda: source.frames_read > 5, 2)
     calls = network_camera.calls
     network_camera.frozen.set()
-    wait_until(lambda: source.notice, 2)
-    wait_until(lambda: network_camera.calls > calls, 2)
+    wait_until(lambda: source.notice, 5)
+    wait_until(lambda: network_camera.calls > calls, 5)
     known = source.frames_read
     wait_until(lambda: source.frames_read > known + 5, 3)
     assert source.notice  # it shows the same picture as before, so it is still frozen

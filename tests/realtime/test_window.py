@@ -199,7 +199,7 @@ def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str],
     screen.press("2")
     shows(wave)
     screen.press("9")
-    assert difference(wave, screen.picture()) < 2
+    shows(wave)
 
     screen.press("b")
     shows((second + wave) / 2)
@@ -209,7 +209,8 @@ def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str],
 
     plain = screen.picture()
     screen.press("r")  # without a notice
-    assert hud_difference(plain, screen.picture()) > 3
+    wait_until(lambda: hud_difference(plain, screen.picture()) > 3, 10)
+    time.sleep(2)
     screen.press("r")
     wait_until(lambda: list(videos.glob("nst/*.mkv")) and not list(videos.glob("nst/*.part.mkv")), 10)
     [recording] = videos.glob("nst/*.mkv")
@@ -234,12 +235,12 @@ def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str],
     screen.press("space")
     shown = screen.picture()
     screen.press("d")
-    assert np.abs(shown[8:50, 8:150] - screen.picture()[8:50, 8:150]).mean() > 20
+    wait_until(lambda: np.abs(shown[8:50, 8:150] - screen.picture()[8:50, 8:150]).mean() > 20, 10)
     screen.press("d")
     screen.press("space")
 
     screen.press("h")
-    assert difference(wave, screen.picture()) > 4
+    wait_until(lambda: difference(wave, screen.picture()) > 4, 10)
     screen.press("h")
     shows(wave)
 
@@ -278,14 +279,15 @@ def test_the_picture_is_scaled_to_the_window_and_the_figures_are_drawn_over_it_a
 def test_full_screen_and_back(screen: Screen, manager: None, app: subprocess.Popen[str]):
     assert screen.geometry()[2:] == (640, 480)
     screen.press("f")
-    assert screen.geometry() == (0, 0, 800, 600)
-    picture = screen.picture()
-    assert picture.mean(axis=(0, 2)).min() > 20 and picture.mean(axis=(1, 2)).min() > 20
+    wait_until(lambda: screen.geometry() == (0, 0, 800, 600), 10)
+    wait_until(lambda: min(screen.picture().mean(axis=axes).min() for axes in ((0, 2), (1, 2))) > 20, 10)
     screen.press("Escape")
-    assert screen.geometry()[2:] == (640, 480) and app.poll() is None
+    wait_until(lambda: screen.geometry()[2:] == (640, 480), 10)
+    assert app.poll() is None
     screen.press("f")
+    wait_until(lambda: screen.geometry()[2:] == (800, 600), 10)
     screen.press("f")
-    assert screen.geometry()[2:] == (640, 480)
+    wait_until(lambda: screen.geometry()[2:] == (640, 480), 10)
     screen.press("Escape")
     app.communicate(timeout=5)
     assert app.returncode == 0

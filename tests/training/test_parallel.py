@@ -1,6 +1,7 @@
 """One training in several processes: what they learn together, and how leader and helpers end."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,13 +94,14 @@ def test_two_processes_have_the_gradient_of_one_and_one_goes_on_where_they_were_
 @pytest.fixture
 def together(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """An endless training that has reached its first step, of a leader with one helper."""
+    shutil.copytree(photos, tmp_path / "photos")
     program = [
         sys.executable,
         "-c",
         leader(),
         style_picture,
         "--content",
-        photos,
+        tmp_path / "photos",
         "--vgg-weights",
         random_vgg,
     ]
@@ -109,7 +111,7 @@ def together(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
         [*map(str, program), *map(str, options)],
         cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        limit = threading.Timer(60, process.kill)
+        limit = threading.Timer(300, process.kill)
         limit.start()
         assert process.stdout
         assert "cpu x 2" in process.stdout.readline()
@@ -131,6 +133,14 @@ def test_the_end_of_a_helper_is_told(together: subprocess.Popen[str]):
     os.kill(helper_of(together), signal.SIGKILL)
     _, errors = together.communicate()
     assert_one_line(subprocess.CompletedProcess("", together.returncode, "", errors), 1, "A process of the training")
+
+
+def test_what_a_helper_met_is_told_and_what_was_learned_is_saved(together: subprocess.Popen[str], tmp_path: Path):
+    shutil.rmtree(tmp_path / "photos")
+    _, errors = together.communicate()
+    assert together.returncode in (1, 2)  # whoever meets it first
+    assert_one_line(subprocess.CompletedProcess("", together.returncode, "", errors), together.returncode, "unreadable")
+    assert torch.load(tmp_path / "x.train" / "checkpoint.pt")["step"] > 0
 
 
 @needs_proc
@@ -157,7 +167,7 @@ def test_a_helper_that_cannot_start_is_told(style_picture: Path, photos: Path, r
     program = [sys.executable, "-c", leader(helper="raise SystemExit(3)")]
     program += [str(style_picture), "--content", str(photos), "-o", "x.onnx", "--vgg-weights", str(random_vgg)]
     environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert_one_line(done, 1, "A process of the training was ended")
 
 
