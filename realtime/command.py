@@ -34,7 +34,7 @@ def let_interrupts_end() -> None:
 
 def run_command(app: typer.Typer) -> NoReturn:
     """Run a command line; an `NstError` or a mistyped option becomes one line on standard error and its exit code."""
-    import typer  # takes a while, in which Ctrl-C must be quiet already
+    import typer  # not above: nst-cam begins with this module, and Ctrl-C is to be quiet while Typer loads
 
     try:
         exit_code = app(standalone_mode=False)

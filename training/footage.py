@@ -66,7 +66,7 @@ def _write_frames(video: Path, folder: Path) -> int:
             return 0
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        due_s, apart_s, fps = 0.0, EVERY_S, float(stream.average_rate or USUAL_FPS)
+        due_s, apart_s, fps = 0.0, EVERY_S, float(stream.guessed_rate or USUAL_FPS)
         for number, frame in enumerate(_decoded(container, stream)):
             at_s = number / fps if frame.time is None else frame.time
             if at_s < due_s:

@@ -32,7 +32,7 @@ HELP = "from training.cli import nst_train; nst_train()"
 ENDED = "A process of the training was ended."
 ERROR = "error: "
 """What `run_command` begins the line with that says why a command ends."""
-PARTING_S = 10.0
+PARTING_S = 5.0
 """A helper that broke a connection has ended by then, on a busy machine too."""
 MEETING = "NST_TRAIN_MEETING"
 """Environment variable with the file by which a leader and its helpers find each other."""
@@ -85,9 +85,11 @@ def helpers(batch: int) -> Iterator[None]:
                 started[0].wait(PARTING_S)
             if all(helper.poll() in (None, 0) for helper in started):
                 raise
-            told = [line for line in said.read_text().splitlines() if line.startswith(ERROR)]
-            reason = told[0].removeprefix(ERROR) if told else f"{ENDED} Give the command again, with --resume."
-            raise NstError(reason) from error
+            told = [line for line in said.read_text(errors="replace").splitlines() if line.startswith(ERROR)]
+            if not told:
+                raise NstError(f"{ENDED} Give the command again, with --resume if it had begun.") from error
+            bad_input = any(helper.returncode == ConfigError.exit_code for helper in started)
+            raise (ConfigError if bad_input else NstError)(told[0].removeprefix(ERROR)) from error
         finally:
             for helper in started:
                 helper.kill()

@@ -162,7 +162,7 @@ class Trainer:
     def exported(self) -> bool:
         """Whether this training is at its end and its style is written."""
         try:
-            return self.progress == 1 and read_metadata(self.config.output).training["steps"] == self.step
+            return self.progress == 1 and read_metadata(self.config.output).training.get("steps") == self.step
         except StyleError:
             return False
 
@@ -300,8 +300,8 @@ class Trainer:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.step += 1
         means = self.processes.mean(torch.stack([term.detach() for term in terms.values()])).tolist()
+        self.step += 1
         reported = dict(zip(terms, means, strict=True))
         if torch.isfinite(norm):
             self._bad_steps = 0

@@ -228,7 +228,7 @@ def test_a_network_that_falls_silent_is_noticed(browser: playwright.Browser, sho
     show.page._tell = lambda *_: None  # nothing is closed, nothing more is sent
     show.page._publish = lambda *_: None
     told = "document.querySelector('.frame.away') && !document.getElementById('absent').hidden"
-    viewer.wait_for_function(told, timeout=40_000)  # asked at each frame: soon the page connects again
+    wait(lambda: viewer.evaluate(told), 40)  # asked often: soon the page connects again
     viewer.context.close()
 
 

@@ -87,7 +87,7 @@ def test_a_long_video_is_thinned_over_all_of_it_and_large_frames_are_made_smalle
     if not timed:  # a bare stream, whose frames do not say when they come
         video = tmp_path / "bare.mp4"
         with av.open(str(clip)) as source, av.open(str(video), "w", format="h264") as file:
-            stream = file.add_stream("libx264", 25, {"bf": "0"}, width=160, height=120, pix_fmt="yuv420p")
+            stream = file.add_stream("libx264", 30, {"bf": "0"}, width=160, height=120, pix_fmt="yuv420p")
             for frame in source.decode(video=0):
                 file.mux(stream.encode(frame.reformat(format="yuv420p")))
             file.mux(stream.encode(None))
