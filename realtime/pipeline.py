@@ -338,9 +338,8 @@ class Pipeline:
     def _tell(self, message: str) -> None:
         """Say it where the app was started, and show it. May be called in any thread."""
         self._say(message)
-        self._notify(
-            message.replace(os.path.expanduser("~") + os.sep, "~" + os.sep)
-        )  # a shared window need not tell the user's name
+        home = os.path.expanduser("~") + os.sep  # a shared window need not tell the user's name
+        self._notify(message.replace(home, f"~{os.sep}"))
 
     def _notify(self, message: str) -> None:
         self._notice = message, time.monotonic() + NOTICE_S

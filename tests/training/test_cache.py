@@ -106,8 +106,6 @@ def test_clearing_removes_everything(
 def test_a_second_style_sees_the_same_content_in_kept_features(
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("training.trainer.CALIBRATION_CROPS", 2)
-
     def train(name: str, cache_gb: float = 1.0) -> tuple[list[float], int]:
         config = TrainConfig(
             style_picture, photos, tmp_path / name, steps=4, crop=64, stroke_size=0.25, vgg_weights=random_vgg,

@@ -15,7 +15,7 @@ import torch
 
 from realtime.errors import ConfigError
 from tests.conftest import ROOT, assert_one_line
-from tests.training.test_train import NST_TRAIN, QUICK, config, quick_calibration  # noqa: F401
+from tests.training.short import NST_TRAIN, QUICK, config
 from training.parallel import HELP, Processes
 from training.trainer import StepReport, Trainer
 
@@ -35,7 +35,7 @@ from threading import Event
 import torch
 import training.trainer
 from tests.training.test_parallel import gradient
-from tests.training.test_train import config
+from tests.training.short import config
 training.trainer.CHECKPOINT_S, training.trainer.CALIBRATION_CROPS = 0.0, 2
 training.perceptual_loss.computes_bfloat16 = lambda device: False
 trainer = training.trainer.Trainer(config(*map(Path, sys.argv[1:])))

@@ -2,10 +2,6 @@
 
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from threading import Event
 
@@ -21,45 +17,11 @@ from realtime.contract import StyleMetadata
 from realtime.engine import Engine
 from realtime.errors import NstError
 from tests.conftest import Run, assert_one_line
-from training import cli
-from training.config import TrainConfig
+from tests.training.short import SMALL, config, weights
 from training.data import RandomCrops, load_picture
 from training.export import export_style, load_net
-from training.log import TrainingLog
-from training.trainer import CONTENT_ERROR, StepReport, Trainer
+from training.trainer import CONTENT_ERROR, Trainer
 from training.transform_net import STRIDE, TransformNet
-
-
-def config(style_picture: Path, photos: Path, random_vgg: Path, output: Path, **options: object) -> TrainConfig:
-    small = {"steps": 14, "crop": 64, "batch": 2, "stroke_size": 0.25, "start": "none"}
-    return TrainConfig(style_picture, photos, output, vgg_weights=random_vgg, **(small | options))  # type: ignore[arg-type]
-
-
-@pytest.fixture(autouse=True)
-def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.trainer.CALIBRATION_CROPS", 2)
-
-
-@pytest.fixture
-def nst_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run nst-train in an empty folder, in this process, so that `quick_calibration` holds."""
-
-    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["nst-train", *map(str, arguments)])
-        code = 0
-        try:
-            cli.nst_train()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess(sys.argv, code, printed.out, printed.err)
-
-    return call
-
-
-def weights(trainer: Trainer) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in trainer.average.module.parameters()])
 
 
 def test_training_lowers_the_loss_and_exports_a_style(
@@ -141,71 +103,6 @@ def test_the_shipped_style_that_fits_best_is_the_start(
     assert again.started_from == "fits"
 
 
-TRAIN_TO_THE_END = """
-import sys
-from pathlib import Path
-from threading import Event
-import training.trainer as trainer
-from training.config import TrainConfig
-trainer.CHECKPOINT_S, trainer.CALIBRATION_CROPS = 0.0, 2
-style, photos, vgg, output, resume = sys.argv[1:]
-small = {"steps": 14, "crop": 64, "batch": 2, "stroke_size": 0.25, "start": "none"}
-config = TrainConfig(Path(style), Path(photos), Path(output), vgg_weights=Path(vgg), **small)
-trainer.Trainer(config, bool(resume)).run(lambda report: print(report.step, flush=True), Event())
-"""
-
-
-def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
-    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
-):
-    unbroken = Trainer(config(style_picture, photos, random_vgg, tmp_path / "unbroken.onnx"))
-    unbroken.run(lambda _: None, Event())
-
-    output = tmp_path / "broken.onnx"
-    for kill_at, resume in ((3, ""), (8, "yes")):
-        command = [sys.executable, "-c", TRAIN_TO_THE_END, style_picture, photos, random_vgg, output, resume]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout
-            for line in process.stdout:
-                if int(line) >= kill_at:
-                    time.sleep(0.05)
-                    process.kill()
-                    break
-        assert process.wait() == -signal.SIGKILL
-    resumed = Trainer(config(style_picture, photos, random_vgg, output), resume=True)
-    assert 3 <= resumed.step < 14
-    resumed.run(lambda _: None, Event())
-    learned, expected = (torch.cat([p.detach().flatten() for p in t.net.parameters()]) for t in (resumed, unbroken))
-    # A resumed run that has lost its optimizer is 9e-4 off.
-    assert (learned - expected).abs().mean() < 1e-6
-    assert (weights(resumed) - weights(unbroken)).abs().mean() < 1e-6
-
-
-QUICK = "import training.trainer; training.trainer.CALIBRATION_CROPS = 2"
-SMALL = ("--crop", "64", "--stroke-size", "0.25")
-NST_TRAIN = f"{QUICK}\nfrom training.cli import nst_train; nst_train()"
-
-
-def test_an_interrupted_run_says_how_to_go_on(
-    nst_train: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
-):
-    arguments = [style_picture, "--content", photos, "-o", "x.onnx", "--steps", "100000", "--vgg-weights", random_vgg]
-    arguments += ["--from", "none", *SMALL]
-    program = [sys.executable, "-c", NST_TRAIN, *map(str, arguments)]
-    with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 300
-        assert process.stdout and process.stderr
-        assert "from none" in process.stdout.readline()  # printed once everything is loaded
-        time.sleep(3)
-        process.send_signal(signal.SIGINT)
-        errors = process.stderr.read()
-        assert time.monotonic() < deadline
-    assert process.returncode == 130
-    assert "--resume" in errors and "Traceback" not in errors
-    assert (tmp_path / "x.train" / "checkpoint.pt").exists() and not (tmp_path / "x.onnx").exists()
-    assert_one_line(nst_train(*arguments), 2, "x.train", "--resume")
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -269,37 +166,6 @@ def test_bad_input(
     assert not (tmp_path / "x.onnx").exists()
 
 
-def test_a_changed_setting_is_not_resumed(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
-    output = tmp_path / "x.onnx"
-    Trainer(config(style_picture, photos, random_vgg, output, steps=1)).run(lambda _: None, Event())
-    with pytest.raises(NstError, match="strength"):
-        Trainer(config(style_picture, photos, random_vgg, output, steps=2, strength=0.5), resume=True)
-    checkpoint = tmp_path / "x.train" / "checkpoint.pt"
-    saved = torch.load(checkpoint, weights_only=True)
-    saved["net"]["paint.weight"] = torch.zeros(3, 16, 5, 5)
-    torch.save(saved, checkpoint)
-    with pytest.raises(NstError, match="earlier nst-train"):
-        Trainer(config(style_picture, photos, random_vgg, output, steps=1), resume=True)
-    checkpoint.write_bytes(b"cut")
-    with pytest.raises(NstError, match="damaged"):
-        Trainer(config(style_picture, photos, random_vgg, output, steps=2), resume=True)
-
-
-def test_other_weights_or_another_start_are_not_resumed(
-    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
-):
-    output = tmp_path / "x.onnx"
-    first = Trainer(config(style_picture, photos, random_vgg, output, steps=1))
-    first.run(lambda _: None, Event())
-    first.export()
-    other = tmp_path / "other.pth"
-    torch.save({k: v * 1.1 for k, v in torch.load(random_vgg, weights_only=True).items()}, other)
-    with pytest.raises(NstError, match="vgg_weights"):
-        Trainer(config(style_picture, photos, other, output, steps=2), resume=True)
-    with pytest.raises(NstError, match="from"):
-        Trainer(config(style_picture, photos, random_vgg, output, steps=2, start=str(output)), resume=True)
-
-
 def test_the_style_weight_is_steered_by_what_the_photos_may_lose(
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
 ):
@@ -347,102 +213,6 @@ def test_what_is_likely_to_flicker_is_warned_of(
         trainer.step = 1
         assert any("flicker" in warning for warning in trainer.warnings()) == likely
         trainer.step = 0
-
-
-def test_what_is_trained_to_the_end_is_left_as_it_is(
-    nst_train: Run, style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
-):
-    options = (
-        style_picture,
-        "--content",
-        photos,
-        "-o",
-        "x.onnx",
-        "--vgg-weights",
-        random_vgg,
-        "--from",
-        "none",
-        *SMALL,
-    )
-    assert nst_train(*options, "--steps", 2, "--log-dir", "log").returncode == 0
-    written = (tmp_path / "x.onnx").read_bytes()
-    assert_one_line(nst_train(*options, "--steps", 2, "--resume"), 2, "x.onnx", "trained to the end", "--steps")
-    assert (tmp_path / "x.onnx").read_bytes() == written
-    trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=3), resume=True)
-    trainer.run(lambda _: None, Event())  # and is not exported, as if it were killed
-    time.sleep(1.1)  # the name of a log has seconds
-    assert nst_train(*options, "--steps", 1, "--resume", "--log-dir", "log").returncode == 0
-    assert (tmp_path / "x.onnx").read_bytes() != written
-    assert nst_train(*options, "--steps", 4, "--resume", "--log-dir", "log").returncode == 0
-    events = EventAccumulator(str(tmp_path / "log")).Reload().Scalars("style")
-    assert [event.step for event in events] == [1, 2, 4]
-
-
-def test_two_trainings_do_not_write_one_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
-    asked = config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=1)
-    refused = []
-
-    def train_another(_: StepReport) -> None:
-        with pytest.raises(NstError, match="left by an earlier training"):
-            Trainer(asked)
-        refused.append(True)
-
-    Trainer(asked).run(train_another, Event())
-    assert refused
-
-
-def test_photos_that_vanish_end_the_training_and_cost_no_step(
-    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
-):
-    shutil.copytree(photos, tmp_path / "photos")
-    trainer = Trainer(config(style_picture, tmp_path / "photos", random_vgg, tmp_path / "x.onnx", steps=1000))
-    with pytest.raises(NstError, match="unreadable"):
-        trainer.run(lambda _: shutil.rmtree(tmp_path / "photos", ignore_errors=True), Event())
-    assert torch.load(trainer.config.checkpoint)["step"] == trainer.step > 0
-
-
-def test_crops_grow_half_way_and_a_stopped_training_goes_on_with_those_it_was_at(
-    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("training.trainer.FIRST_CROP", 48)
-    seen: list[int] = []
-
-    def train(trainer: Trainer, steps: int) -> Trainer:
-        compute, stop = trainer.loss.terms, Event()
-
-        def look(paintings: torch.Tensor, content: torch.Tensor) -> dict[str, torch.Tensor]:
-            assert content.shape[2] == paintings.shape[2] // 8
-            seen.append(paintings.shape[2])
-            return compute(paintings, content)
-
-        monkeypatch.setattr(trainer.loss, "terms", look)
-        trainer.run(lambda report: stop.set() if report.step == steps else None, stop)
-        return trainer
-
-    asked = config(style_picture, photos, random_vgg, tmp_path / "broken.onnx", steps=6)
-    train(Trainer(asked), 4)
-    resumed = train(Trainer(asked, resume=True), 6)
-    assert seen == [48, 48, 48, 64, 64, 64]
-    unbroken = train(Trainer(config(style_picture, photos, random_vgg, tmp_path / "whole.onnx", steps=6)), 6)
-    assert (weights(resumed) - weights(unbroken)).abs().max() < 1e-5
-
-
-def test_a_training_goes_on_with_larger_batches(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
-    asked = style_picture, photos, random_vgg, tmp_path / "x.onnx"
-    Trainer(config(*asked, steps=1)).run(lambda _: None, Event())
-    larger = Trainer(config(*asked, steps=2, batch=4), resume=True)
-    larger.run(lambda _: None, Event())
-    assert larger.step == 2
-
-
-def test_what_was_logged_of_steps_that_a_kill_has_lost_does_not_count(tmp_path: Path):
-    for step, value in ((0, 1.0), (2, 2.0)):
-        with TrainingLog(tmp_path, step) as log:
-            for later in range(step + 1, 5):
-                log.write(StepReport(later, 0.5, 1.0, {"style": value}))
-        time.sleep(1.1)  # the name of a log has seconds
-    found = EventAccumulator(str(tmp_path)).Reload().Scalars("style")
-    assert [(event.step, event.value) for event in found] == [(1, 1), (2, 1), (3, 2), (4, 2)]
 
 
 def test_tensorboard_shows_the_terms(
