@@ -1,12 +1,16 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from tests.conftest import Run
 from training import cli
+from training.transform_net import TransformNet
 from training.vgg import BLOCKS
 
 
@@ -43,6 +47,40 @@ def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.trainer.CALIBRATION_CROPS", 2)
+
+
+@pytest.fixture(scope="session")
+def traced() -> dict[int, onnx.ModelProto]:
+    """What PyTorch's exporter made of nets, by their number of parameters."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def quick_export(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, traced: dict[int, onnx.ModelProto]
+) -> None:
+    """Trace a net once and fill in the weights of later ones; the tests of exporting trace each.
+
+    Whatever the exporter made, `export_style` compares it with the net.
+    """
+    if request.path.stem == "test_export":
+        return
+    trace = torch.onnx.export
+
+    def export(net: TransformNet, *arguments: object, **options: object) -> SimpleNamespace:
+        model, state = onnx.ModelProto(), net.state_dict()
+        design = sum(weight.numel() for weight in state.values())
+        if design not in traced:
+            program = trace(net, *arguments, **options)  # type: ignore[arg-type]
+            assert program is not None
+            traced[design] = program.model_proto
+        model.CopyFrom(traced[design])
+        for held in model.graph.initializer:
+            if held.name in state:
+                held.CopyFrom(numpy_helper.from_array(state[held.name].numpy(), held.name))
+        return SimpleNamespace(model_proto=model)
+
+    monkeypatch.setattr(torch.onnx, "export", export)
 
 
 @pytest.fixture

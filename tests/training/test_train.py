@@ -53,19 +53,21 @@ def test_training_lowers_the_loss_and_exports_a_style(
     assert load_picture(trainer.preview.path).shape == (1, 3, 2 * 256, 5 * 256)
 
 
-@pytest.mark.parametrize("term", ["palette", "canvas"])
 def test_a_term_that_weighs_more_gets_lower(
-    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, term: str
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def reached(weight: float) -> float:  # from udnie, whose areas follow the canvas; a new net's do not yet
-        monkeypatch.setattr(f"training.trainer.{term.upper()}_WEIGHT", weight)
-        output = tmp_path / f"{weight}.onnx"
+    def reached(palette: float, canvas: float) -> dict[str, float]:
+        """From udnie, whose areas follow the canvas; a new net's do not yet."""
+        monkeypatch.setattr("training.trainer.PALETTE_WEIGHT", palette)
+        monkeypatch.setattr("training.trainer.CANVAS_WEIGHT", canvas)
+        output = tmp_path / f"{palette}.onnx"
         trainer = Trainer(config(style_picture, photos, random_vgg, output, steps=12, start="udnie"))
         reports = []
         trainer.run(reports.append, Event())
-        return reports[-1].terms[term]
+        return reports[-1].terms
 
-    assert reached(1000) < 0.9 * reached(0)
+    by_palette, by_canvas = reached(1000, 0), reached(0, 1000)
+    assert by_palette["palette"] < 0.9 * by_canvas["palette"] and by_canvas["canvas"] < 0.9 * by_palette["canvas"]
 
 
 def test_start_from_an_exported_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
@@ -170,7 +172,8 @@ def test_the_style_weight_is_steered_by_what_the_photos_may_lose(
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
 ):
     def steered(strength: float) -> list[float]:
-        trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / f"{strength}.onnx", strength=strength))
+        output = tmp_path / f"{strength}.onnx"
+        trainer = Trainer(config(style_picture, photos, random_vgg, output, strength=strength, steps=7))
         reports = []
         trainer.run(reports.append, Event())
         lost = [report.terms["content"] for report in reports]
@@ -179,7 +182,7 @@ def test_the_style_weight_is_steered_by_what_the_photos_may_lose(
 
     strong, weak = steered(2.0), steered(0.2)
     assert strong[0] == weak[0] and strong == sorted(strong) and weak == sorted(weak, reverse=True)
-    assert strong[-1] > 1.02 * strong[0] and weak[-1] < 0.9 * weak[0]
+    assert strong[-1] > 1.02 * strong[0] and weak[-1] < 0.97 * weak[0]
 
 
 def test_a_flat_picture_and_photos_that_are_lost_are_warned_of(
@@ -232,6 +235,7 @@ def test_a_step_whose_loss_is_no_number_is_skipped_and_many_end_the_training(
 ):
     trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=100))
     before = weights(trainer)
+    monkeypatch.setattr("training.trainer.BAD_STEPS_LIMIT", 3)
     monkeypatch.setattr("training.trainer.total_variation", lambda pictures: pictures.mean() * float("nan"))
     with pytest.raises(NstError, match="no number since step 1"):
         trainer.run(lambda _: None, Event())
