@@ -23,6 +23,7 @@ needs_gpu_build_without_gpu = pytest.mark.skipif(
 )
 
 
+@pytest.mark.live
 @needs_gpu_build_without_gpu
 def test_auto_is_the_cpu_without_a_word_or_a_wait(capfd: pytest.CaptureFixture[str]):
     said: list[str] = []

@@ -61,9 +61,9 @@ def quick_export(
 ) -> None:
     """Trace a net once and fill in the weights of later ones; the tests of exporting trace each.
 
-    Whatever the exporter made, `export_style` compares it with the net.
+    `export_style` compares the outcome with the net.
     """
-    if request.path.stem == "test_export":
+    if request.node.get_closest_marker("exports"):
         return
     trace = torch.onnx.export
 
@@ -73,7 +73,9 @@ def quick_export(
         if design not in traced:
             program = trace(net, *arguments, **options)  # type: ignore[arg-type]
             assert program is not None
-            traced[design] = program.model_proto
+            traced[design] = onnx.ModelProto()
+            traced[design].CopyFrom(program.model_proto)
+            return SimpleNamespace(model_proto=program.model_proto)
         model.CopyFrom(traced[design])
         for held in model.graph.initializer:
             if held.name in state:

@@ -17,6 +17,7 @@ from training import export
 from training.export import export_style, load_net
 from training.transform_net import STRIDE, ResidualDepthwise, Smooth, TransformNet, UpsampleConv
 
+pytestmark = pytest.mark.exports
 METADATA = StyleMetadata("small", "Small", "nobody", "00", STRIDE, {"steps": 0})
 
 

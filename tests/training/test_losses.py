@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,6 +19,12 @@ from training.transform_net import TransformNet
 from training.vgg import STYLE_LAYERS
 
 RNG = torch.Generator().manual_seed(4)
+
+
+@pytest.fixture(autouse=True)
+def same_pictures() -> None:
+    """The same for a test whichever ran before it."""
+    RNG.manual_seed(4)
 
 
 def features(*shape: int) -> Tensor:

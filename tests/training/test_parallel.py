@@ -1,5 +1,6 @@
 """One training in several processes: what they learn together, and how leader and helpers end."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -29,7 +30,9 @@ def gradient(trainer: Trainer) -> torch.Tensor:
 
 
 TRAIN_TOGETHER = """
+import shutil
 import sys
+import time
 from pathlib import Path
 from threading import Event
 import torch
@@ -44,7 +47,10 @@ def show(report):
     if trainer.processes.leads:
         if report.step == 1:
             torch.save(gradient(trainer), "gradient")
+        if report.step == 2:
+            shutil.copytree("together.train", "alone.train")  # saved after the first step
         print(report.step, flush=True)
+        time.sleep(60 * (report.step > 10))
 
 trainer.run(show, Event())
 """
@@ -54,16 +60,8 @@ def test_two_processes_have_the_gradient_of_one_and_one_goes_on_where_they_were_
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("training.perceptual_loss.computes_bfloat16", lambda _: False)
-    alone = Trainer(config(style_picture, photos, random_vgg, tmp_path / "alone.onnx"))
-    reports: list[StepReport] = []
-    expected = torch.zeros(())
-
-    def keep(report: StepReport) -> None:
-        nonlocal expected
-        reports.append(report)
-        expected = gradient(alone) if report.step == 1 else expected
-
-    alone.run(keep, Event())
+    first, stop = Trainer(config(style_picture, photos, random_vgg, tmp_path / "first.onnx")), Event()
+    first.run(lambda _: stop.set(), stop)
 
     (tmp_path / "train.py").write_text(TRAIN_TOGETHER)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -78,16 +76,21 @@ def test_two_processes_have_the_gradient_of_one_and_one_goes_on_where_they_were_
             if int(line) >= 7:
                 process.terminate()
                 break
-    together = torch.load(tmp_path / "gradient")
-    assert (together - expected).norm() < 1e-3 * expected.norm()
+    together, expected = torch.load(tmp_path / "gradient"), gradient(first)
+    assert first.step == 1 and (together - expected).norm() < 1e-3 * expected.norm()
 
     resumed = Trainer(config(style_picture, photos, random_vgg, output), resume=True)
     assert 5 <= resumed.step < 14
     later: list[StepReport] = []
     resumed.run(later.append, Event())
-    assert [report.step for report in later] == [report.step for report in reports[-len(later) :]]
+    # From the first step on, whose rounding decides SOAP's basis where there is no gradient.
+    alone = Trainer(config(style_picture, photos, random_vgg, tmp_path / "alone.onnx"), resume=True)
+    reports: list[StepReport] = []
+    alone.run(reports.append, Event())
+    assert alone.step == resumed.step and reports[0].step == 2
     for ours, theirs in zip(later, reports[-len(later) :], strict=True):
-        assert ours.terms == pytest.approx(theirs.terms, rel=0.02)
+        assert ours.step == theirs.step
+        assert ours.terms == pytest.approx(theirs.terms, rel=5e-3)
 
 
 CANNOT_READ = """
@@ -167,13 +170,14 @@ def test_a_helper_ends_with_its_leader_and_a_stop_saves(together: subprocess.Pop
 
 @needs_proc
 def test_a_helper_does_not_outlive_a_killed_leader(together: subprocess.Popen[str]):
-    helper = Path(f"/proc/{helper_of(together)}")
+    helper = Path(f"/proc/{helper_of(together)}/stat")
     together.kill()
     together.wait()
     deadline = time.monotonic() + 10
-    while helper.exists() and "Z" not in (helper / "stat").read_text().split()[2]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while helper.read_text().split()[2] != "Z":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def test_a_helper_that_cannot_start_is_told(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,12 @@ CONTENT = 0.3 + 0.4 * torch.rand(1, 3, 40, 48, generator=RNG)
 STYLE = (0.3 + 0.4 * torch.rand(1, 3, 56, 48, generator=RNG)) * torch.tensor([1.0, 0.8, 0.6]).view(1, 3, 1, 1)
 
 
+@pytest.fixture(autouse=True)
+def same_pictures() -> None:
+    """The same for a test whichever ran before it."""
+    RNG.manual_seed(9)
+
+
 @pytest.fixture(scope="module")
 def vgg(random_vgg: Path) -> VGG19:
     vgg = load_vgg19(random_vgg)
@@ -75,8 +82,9 @@ def test_little_is_lost_when_the_picture_is_saved(vgg: VGG19):
 
 
 def test_on_pixels_lbfgs_is_a_plain_one(vgg: VGG19):
-    objective = Objective(vgg, CONTENT, [Style(STYLE)], Weights())
-    plain = CONTENT.clone().requires_grad_()
+    vgg, content, styles = copy.deepcopy(vgg).double(), CONTENT.double(), [Style(STYLE.double())]
+    objective = Objective(vgg, content, styles, Weights())
+    plain = content.clone().requires_grad_()
     steps = torch.optim.LBFGS([plain], max_iter=25, max_eval=1000, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
@@ -87,8 +95,8 @@ def test_on_pixels_lbfgs_is_a_plain_one(vgg: VGG19):
         return loss
 
     steps.step(closure)
-    *_, last = optimize(vgg, CONTENT, [Style(STYLE)], CONTENT, Weights(), 25, of_pixels=True)
-    assert last.loss == pytest.approx(float(objective(plain)[0].detach()), rel=0.02)
+    *_, last = optimize(vgg, content, styles, content, Weights(), 25, of_pixels=True)
+    assert last.loss == pytest.approx(float(objective(plain)[0].detach()), rel=1e-4)
 
 
 def test_natural_changes_are_smoother_than_noise_and_greyer():
@@ -210,7 +218,7 @@ def test_with_max_pooling_too_the_mean_activation_is_one(assets: Path, tmp_path:
             scaled["relu4_1"] = float(vgg(load_picture(photo, 96), ["relu4_1"])["relu4_1"].mean())
 
     monkeypatch.setattr(VGG19, "normalize", look)
-    photo = next((assets / "eval").glob("*.jpg"))
+    photo = assets / "eval" / "grocery_00082.jpg"
     weights_file = assets / "vgg19" / "vgg19-features.safetensors"
     still = StillConfig(
         photo, (photo,), tmp_path / "x.png", size=96, iterations=1, pooling="max", vgg_weights=weights_file
@@ -264,8 +272,8 @@ def test_the_same_seed_paints_the_same_picture(photos: Path, style_picture: Path
         paint_still(
             config(photos, style_picture, random_vgg, output, start="noise", seed=seed), lambda _: None, Event()
         )
-    first, same, other = (path.read_bytes() for path in outputs)
-    assert first == same != other
+    first, same, other = (load_picture(path) for path in outputs)
+    assert (same - first).abs().max() < 0.01 and (other - first).abs().mean() > 0.05
 
 
 def test_stopping_keeps_the_best_picture_so_far(photos: Path, style_picture: Path, random_vgg: Path, tmp_path: Path):
@@ -338,7 +346,7 @@ def test_a_folder_whose_results_would_replace_something_is_refused_before_painti
 
 
 def test_a_shipped_style_joins_the_sheet_of_its_painting(assets: Path):
-    name, painted = _in_one_pass(next((assets / "eval").glob("*.jpg")), assets / "paintings" / "great_wave.jpg", 96)
+    name, painted = _in_one_pass(assets / "eval" / "grocery_00082.jpg", assets / "paintings" / "great_wave.jpg", 96)
     assert name == "wave.onnx, one pass" and painted is not None and max(painted.shape) == 96
 
 
@@ -390,7 +398,8 @@ def test_bad_input(
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
     Image.new("L", (128, 128)).save(tmp_path / "black.png")
     (tmp_path / "x-sheet.png").touch()
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    if "huge.png" in arguments:
+        Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     (tmp_path / "mixed").mkdir()
     (tmp_path / "mixed" / "text.png").write_text("text")
     given = {"{content}": str(next(photos.rglob("*.jpg"))), "{style}": str(style_picture)}
