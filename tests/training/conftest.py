@@ -68,14 +68,13 @@ def quick_export(
     trace = torch.onnx.export
 
     def export(net: TransformNet, *arguments: object, **options: object) -> SimpleNamespace:
-        model, state = onnx.ModelProto(), net.state_dict()
+        state = net.state_dict()
         design = sum(weight.numel() for weight in state.values())
         if design not in traced:
             program = trace(net, *arguments, **options)  # type: ignore[arg-type]
             assert program is not None
-            traced[design] = onnx.ModelProto()
-            traced[design].CopyFrom(program.model_proto)
-            return SimpleNamespace(model_proto=program.model_proto)
+            traced[design] = program.model_proto
+        model = onnx.ModelProto()
         model.CopyFrom(traced[design])
         for held in model.graph.initializer:
             if held.name in state:

@@ -150,7 +150,7 @@ def test_gatys_method_is_run_once_for_each_photo_and_painting(
     path = tmp_path / "gatys.json"
     curve, heard = painted_by_gatys(Baseline(path, judge), photo, 4)
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)] and list(curve) == [0, 2, 4]
-    assert curve[0].j == pytest.approx(judge(photo.pixels, photo.pixels).j, rel=1e-6)
+    assert curve[0].j == pytest.approx(judge(photo.pixels, photo.pixels).j, rel=1e-4)
     objective = [4 * terms.style + 2 * terms.content for terms in curve.values()]
     assert objective[2] < objective[1] < objective[0]
 

@@ -43,7 +43,7 @@ STYLE = (0.3 + 0.4 * torch.rand(1, 3, 56, 48, generator=RNG)) * torch.tensor([1.
 
 @pytest.fixture(autouse=True)
 def same_pictures() -> None:
-    """The same for a test whichever ran before it."""
+    """The same for a test whichever ran before it, and others than `CONTENT` and `STYLE`."""
     RNG.manual_seed(9)
 
 
@@ -82,6 +82,7 @@ def test_little_is_lost_when_the_picture_is_saved(vgg: VGG19):
 
 
 def test_on_pixels_lbfgs_is_a_plain_one(vgg: VGG19):
+    """In float64: in float32 rounding parts the two."""
     vgg, content, styles = copy.deepcopy(vgg).double(), CONTENT.double(), [Style(STYLE.double())]
     objective = Objective(vgg, content, styles, Weights())
     plain = content.clone().requires_grad_()

@@ -65,15 +65,16 @@ def test_a_term_that_weighs_more_gets_lower(
         """From udnie, whose areas follow the canvas; a new net's do not yet."""
         monkeypatch.setattr("training.trainer.PALETTE_WEIGHT", palette)
         monkeypatch.setattr("training.trainer.CANVAS_WEIGHT", canvas)
-        output = tmp_path / f"{palette}.onnx"
+        output = tmp_path / f"{palette}-{canvas}.onnx"
         options = {"steps": 12, "start": "udnie", "learning_rate": 1e-2}
         trainer = Trainer(config(style_picture, photos, random_vgg, output, **options))
         reports = []
         trainer.run(reports.append, Event())
         return {term: sum(report.terms[term] for report in reports[-4:]) for term in ("palette", "canvas")}
 
-    by_palette, by_canvas = reached(1000, 0), reached(0, 1000)
-    assert by_palette["palette"] < 0.9 * by_canvas["palette"] and by_canvas["canvas"] < 0.9 * by_palette["canvas"]
+    by_neither = reached(0, 0)
+    assert reached(1000, 0)["palette"] < 0.9 * by_neither["palette"]
+    assert reached(0, 1000)["canvas"] < 0.9 * by_neither["canvas"]
 
 
 def test_start_from_an_exported_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
@@ -188,7 +189,7 @@ def test_the_style_weight_is_steered_by_what_the_photos_may_lose(
 
     strong, weak = steered(2.0), steered(0.2)
     assert strong[0] == weak[0] and strong == sorted(strong) and weak == sorted(weak, reverse=True)
-    assert strong[-1] > 1.02 * strong[0] and weak[-1] < 0.97 * weak[0]
+    assert strong[-1] > 1.01 * strong[0] and weak[-1] < 0.97 * weak[0]
 
 
 def test_a_flat_picture_and_photos_that_are_lost_are_warned_of(
