@@ -13,7 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from realtime.errors import NstError
-from tests.conftest import Run, assert_one_line
+from tests.conftest import ROOT, Run, assert_one_line
 from tests.training.short import NST_TRAIN, SMALL, config, weights
 from training.log import TrainingLog
 from training.trainer import StepReport, Trainer
@@ -24,18 +24,15 @@ import time
 from pathlib import Path
 from threading import Event
 import training.trainer as trainer
-from training.config import TrainConfig
+from tests.training.short import config
 trainer.CHECKPOINT_S, trainer.CALIBRATION_CROPS = 0.0, 2
-style, photos, vgg, output = sys.argv[1:]
-small = {"steps": 14, "crop": 64, "batch": 2, "stroke_size": 0.25, "start": "none"}
-config = TrainConfig(Path(style), Path(photos), Path(output), vgg_weights=Path(vgg), **small)
 
 def show(report):
     print(report.step, flush=True)
     if report.step > 11:
         time.sleep(60)  # until it is killed
 
-trainer.Trainer(config, resume=True).run(show, Event())
+trainer.Trainer(config(*map(Path, sys.argv[1:])), resume=True).run(show, Event())
 """
 
 
@@ -57,7 +54,7 @@ def test_killed_at_any_moment_and_resumed_is_the_same_as_unbroken(
     output = tmp_path / "broken.onnx"
     for kill_at in (3, 8):
         command = [sys.executable, "-c", TRAIN_TO_THE_END, style_picture, photos, random_vgg, output]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             for line in process.stdout:
                 if int(line) >= kill_at:
