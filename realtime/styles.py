@@ -46,7 +46,8 @@ def find_style(style: str, folder: Path | None = None) -> Path:
         return path
     if named:
         return named
-    near = difflib.get_close_matches(name.lower(), known, cutoff=0.5)
+    part = [n for n in known if name.lower() in n.lower()] if len(name) > 2 else []
+    near = part or difflib.get_close_matches(name.lower(), known)
     rest = [n for n in known if n not in near]
     message = f"{style}: no such style{' or file' if path.suffix == '.onnx' else ''}."
     if near:

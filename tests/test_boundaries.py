@@ -53,7 +53,7 @@ def test_without_the_training_packages_a_command_says_what_to_install():
         ("nst_still", [__file__, __file__, "-o", "x.png"]),
         ("nst_eval", [__file__, "--photos", here, "--style-image", __file__]),
     ):
-        code = f"import sys; sys.modules['torch'] = None; from training.cli import {command}; {command}()"
+        code = f"import sys; sys.modules['torch'] = None; from training.command import {command}; {command}()"
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert_one_line(done, 2, "torch is not installed", "[train]")
 
@@ -73,7 +73,7 @@ EVAL = ["nst_eval", "there", "--photos", ".", "--style-image", "there"]
 )
 def test_help_and_mistakes_need_not_wait_for_pytorch(command: list[str], mistakes: list[str], tmp_path: Path):
     name, *arguments = command
-    code = f"import sys; sys.modules['torch'] = None; from training.cli import {name}; {name}()"
+    code = f"import sys; sys.modules['torch'] = None; from training.command import {name}; {name}()"
     for there in ("there", "there.onnx", "there.png"):
         (tmp_path / there).touch()
 

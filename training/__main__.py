@@ -1,5 +1,5 @@
 """`python -m training` is nst-train, for torchrun: `torchrun --nproc-per-node N -m training PICTURE ...`."""
 
-from training.cli import nst_train
+from training.command import nst_train
 
 nst_train()

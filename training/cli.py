@@ -14,7 +14,6 @@ from typing import Annotated
 
 import typer
 
-from realtime.command import let_interrupts_end, run_command
 from realtime.errors import ConfigError
 from training.config import EvalConfig, StillConfig, TrainConfig
 
@@ -200,21 +199,3 @@ def certify(
     with _loading():
         from training import console
     console.certify(config)
-
-
-def nst_train() -> None:
-    """Run `nst-train`."""
-    let_interrupts_end()
-    run_command(app)
-
-
-def nst_still() -> None:
-    """Run `nst-still`."""
-    let_interrupts_end()
-    run_command(still_app)
-
-
-def nst_eval() -> None:
-    """Run `nst-eval`."""
-    let_interrupts_end()
-    run_command(eval_app)

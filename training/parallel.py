@@ -28,7 +28,7 @@ from realtime.errors import ConfigError, NstError
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 """The leader may decode hours of video, and a training may be held, while others wait."""
-HELP = "from training.cli import nst_train; nst_train()"
+HELP = "from training.command import nst_train; nst_train()"
 ENDED = "A process of the training was ended."
 ERROR = "error: "
 """What `run_command` begins the line with that says why a command ends."""

@@ -23,4 +23,4 @@ QUICK = "import training.trainer; training.trainer.CALIBRATION_CROPS = 2"
 SMALL = ("--crop", "64", "--stroke-size", "0.25")
 
 
-NST_TRAIN = f"{QUICK}\nfrom training.cli import nst_train; nst_train()"
+NST_TRAIN = f"{QUICK}\nfrom training.command import nst_train; nst_train()"

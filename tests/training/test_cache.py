@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from training.cache import GB, HEADER, SPARED, FeatureCache
-from training.cli import nst_train
+from training.command import nst_train
 from training.config import TrainConfig
 from training.trainer import Trainer
 

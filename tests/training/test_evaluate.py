@@ -21,7 +21,7 @@ from realtime.engine import Engine
 from realtime.errors import NstError
 from realtime.frames import Pixels
 from tests.conftest import assert_one_line
-from training.cli import nst_eval
+from training.command import nst_eval
 from training.config import EvalConfig
 from training.data import load_picture
 from training.evaluate import evaluate

@@ -17,7 +17,7 @@ from PIL import Image
 from realtime.errors import ConfigError
 from tests.conftest import Run, assert_one_line
 from tests.training import plain_gatys
-from training.cli import nst_still
+from training.command import nst_still
 from training.config import StillConfig
 from training.data import load_picture
 from training.gatys import (
