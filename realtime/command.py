@@ -34,7 +34,7 @@ def let_interrupts_end() -> None:
 
 def run_command(app: typer.Typer) -> NoReturn:
     """Run a command line; an `NstError` or a mistyped option becomes one line on standard error and its exit code."""
-    import typer  # not above: nst-cam begins with this module, and Ctrl-C is to be quiet while Typer loads
+    import typer  # not above: every command begins with this module, and Ctrl-C is to be quiet while Typer loads
 
     try:
         exit_code = app(standalone_mode=False)

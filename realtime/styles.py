@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def find_style(style: str, folder: Path | None = None) -> Path:
         StyleError: There is none; the message names the near ones and lists the rest.
     """
     path = Path(style)
-    known = {p.stem: p for p in [*shipped_styles(), *(folder or styles_folder()).glob("*.onnx")]}
+    known = {p.stem: p for p in [*shipped_styles(), *(folder or styles_folder()).glob("[!.]*.onnx")]}
     name = path.name.removesuffix(".onnx")
     any_case = {stem.casefold(): p for stem, p in known.items()}
     named = known.get(name) or any_case.get(name.casefold()) if os.path.basename(style) == style else None
@@ -46,8 +47,7 @@ def find_style(style: str, folder: Path | None = None) -> Path:
         return path
     if named:
         return named
-    part = [n for n in known if name.lower() in n.lower()] if len(name) > 2 else []
-    near = part or difflib.get_close_matches(name.lower(), known)
+    near = _near(name, known)
     rest = [n for n in known if n not in near]
     message = f"{style}: no such style{' or file' if path.suffix == '.onnx' else ''}."
     if near:
@@ -55,6 +55,19 @@ def find_style(style: str, folder: Path | None = None) -> Path:
     if rest:
         message += f" {'There are also' if near else 'There are'}: {', '.join(rest)}."
     raise StyleError(message)
+
+
+def _near(mistyped: str, known: Iterable[str]) -> list[str]:
+    """Return up to three of the known names, the nearest first: of each, the word that comes closest to one typed."""
+
+    def words(name: str) -> list[str]:
+        return [name.casefold(), *re.findall(r"[^\W_]{3,}", name.casefold())]
+
+    def likeness(name: str) -> float:
+        return max(difflib.SequenceMatcher(None, a, b).ratio() for a in words(mistyped) for b in words(name))
+
+    likely = {name: likeness(name) for name in known}
+    return [name for name in sorted(likely, key=likely.__getitem__, reverse=True) if likely[name] >= 0.6][:3]
 
 
 def summary(metadata: StyleMetadata) -> str:

@@ -1,5 +1,6 @@
 """The live app runs without the training packages; training knows little of the live app."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,23 @@ def test_help_and_mistakes_need_not_wait_for_pytorch(command: list[str], mistake
         done = run(*arguments, *mistake.split())
         assert_one_line(done, 2, mistake.split()[-1])
         assert "Loading" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["realtime.command:nst_cam", *(f"training.command:nst_{name}" for name in ("train", "still", "eval"))]
+)
+def test_ctrl_c_is_quiet_from_the_first_package_that_a_command_loads(command: str):
+    module, name = command.split(":")
+    code = f"""
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] not in {{*sys.stdlib_module_names, "realtime", "training"}}:
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+from {module} import {name}
+{name}()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT and not done.stderr and not done.stdout

@@ -19,7 +19,6 @@ from tests.conftest import NST_CAM, assert_one_line, count_frames, totals, wait_
 from tests.network_camera import NetworkCamera
 
 pytestmark = pytest.mark.live
-TRAINING = ["train", "still", "eval"]
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGHUP, 1)])
@@ -173,21 +172,3 @@ def test_ctrl_c_while_pytorch_loads_is_quiet(
     process = start("nst-train", "x.jpg", "--content", ".", "-o", "x.onnx")
     assert process.stderr and process.stderr.readline() == "Loading ...\n"
     assert_ctrl_c_is_quiet(process, after_s)
-
-
-@pytest.mark.parametrize("command", ["realtime.command:nst_cam", *(f"training.command:nst_{n}" for n in TRAINING)])
-def test_ctrl_c_before_a_command_knows_its_options_is_quiet(command: str):
-    module, name = command.split(":")
-    code = f"""
-import os, signal, sys
-class Finder:
-    def find_spec(self, name, *rest):
-        if name == "typer":
-            os.kill(os.getpid(), signal.SIGINT)
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.meta_path.insert(0, Finder())
-from {module} import {name}
-{name}()
-"""
-    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGINT and not done.stderr and not done.stdout

@@ -103,7 +103,8 @@ class WarpingMeter:
     """By how much painted frames change beyond the motion of the frames that they were painted from.
 
     The frame before is warped onto each frame by the optical flow between the given ones (DIS), and compared where the
-    flow there and back agree. Source: Lai et al. (2018), "Learning Blind Video Temporal Consistency", section 4.1.
+    flow there and back agree. Source: Lai et al. (2018), "Learning Blind Video Temporal Consistency", section 4.1; they
+    have the mean of the squares, this is its root, so that twice the ratio is twice the change of brightness.
     """
 
     def __init__(self) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from realtime.contract import StyleMetadata
 from realtime.engine import Engine
+from realtime.errors import StyleError
 from realtime.styles import find_style, markdown_table, shipped_styles, summary
 
 PLAIN = StyleMetadata("plain", "Plain", "", "ab" * 32, 8, {})
@@ -35,6 +36,38 @@ def test_a_style_of_ones_own_is_found_in_any_case_and_a_file_of_its_name_is_no_s
     assert find_style("./wave") == Path("wave")
     Path("wave.onnx").touch()
     assert find_style("wave.onnx") == Path("wave.onnx") and find_style("wave") in shipped_styles()
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "near"),
+    [
+        ("vii", "composition-vii"),
+        ("stary", "starry-night"),
+        ("wate", "water-lilies or wave"),
+        ("great_wave", "wave"),
+        ("nowhere/kis.onnx", "kiss"),
+        ("A Sunday on La Grande Jatte", "grande-jatte"),
+        ("picaso", "PICASSO"),
+        ("nofile.onnx", None),
+        ("", None),
+        ("x" * 300, None),
+    ],
+)
+def test_a_mistyped_style_is_told_the_nearest(mistyped: str, near: str | None, tmp_path: Path):
+    for name in ("PICASSO.onnx", "._kiss.onnx", *(f"mine-{i}.onnx" for i in range(100))):
+        (tmp_path / name).touch()
+    with pytest.raises(StyleError) as told:
+        find_style(mistyped, tmp_path)
+    message = str(told.value)
+    assert f" Did you mean {near}" in message if near else "Did you mean" not in message
+    assert "._" not in message
+
+
+def test_a_mistyped_name_of_many_is_told_three(tmp_path: Path):
+    for i in range(9):
+        (tmp_path / f"mine-{i}.onnx").touch()
+    with pytest.raises(StyleError, match=r"Did you mean mine-\d or mine-\d or mine-\d\? There"):
+        find_style("mine", tmp_path)
 
 
 def test_a_style_is_summed_up_by_what_its_certificate_has():
