@@ -59,7 +59,7 @@ def test_a_udp_receiver_sees_the_pictures_in_real_time():
             assert file.format.name == "mpegts" and file.streams.video[0].codec_context.name == "h264"
             for picture in file.decode(video=0):
                 received.append((float(picture.time), time.monotonic(), picture.to_ndarray(format="gray").mean()))
-                if len(received) == 30:
+                if len(received) == 80:
                     break
         done.set()
 
@@ -72,9 +72,10 @@ def test_a_udp_receiver_sees_the_pictures_in_real_time():
     sink.close()
     assert time.monotonic() - began < 2
     receiver.join(15)
-    assert len(received) == 30 and sink.written >= 30
+    assert len(received) == 80 and sink.written >= 80
     assert len({round(brightness) for *_, brightness in received}) > 10  # they differ as they did when sent
-    stamps, arrivals = (np.diff(column) for column in np.array(received)[10:, :2].T)
+    late = np.array(received)[60:, :2]  # on a busy machine the first ones waited for the receiver
+    stamps, arrivals = (np.diff(column) for column in late.T)
     assert abs(stamps.sum() - arrivals.sum()) < 0.5 and stamps.min() > 0
     assert sink._sender.poll() is not None and not sink._encoder._thread.is_alive()
 
