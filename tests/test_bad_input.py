@@ -71,7 +71,7 @@ def test_broken_styles(run: Run, tmp_path: Path, kind: str, words: list[str]):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--style", "wvae"], ["wvae: no such style", "Did you mean wave?"]),
+        (["--style", "wvae"], ["wvae: no such style", "Did you mean wave"]),
         (["--style", "qqq"], ["qqq: no such style", "There are: ", "wave"]),
         (["--style", "nowhere/wave.onnx"], ["nowhere/wave.onnx: no such style or file", "wave"]),
         (["--size", "100000x100000"], ["--size 100000x100000", "from 64 to 4096"]),

@@ -9,7 +9,7 @@ import torch
 from onnx import numpy_helper
 
 from tests.conftest import Run
-from training import cli
+from training import command
 from training.transform_net import TransformNet
 from training.vgg import BLOCKS
 
@@ -93,7 +93,7 @@ def nst_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         monkeypatch.setattr(sys, "argv", ["nst-train", *map(str, arguments)])
         code = 0
         try:
-            cli.nst_train()
+            command.nst_train()
         except SystemExit as ended:
             code = int(ended.code or 0)
         printed = capsys.readouterr()
