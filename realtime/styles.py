@@ -58,7 +58,10 @@ def find_style(style: str, folder: Path | None = None) -> Path:
 
 
 def _near(mistyped: str, known: Iterable[str]) -> list[str]:
-    """Return up to three of the known names, the nearest first: of each, the word that comes closest to one typed."""
+    """Return up to three of the known names, the nearest first, and none that is much further off than the first.
+
+    Of a name counts the word that comes closest to a typed one.
+    """
 
     def words(name: str) -> list[str]:
         return [name.casefold(), *re.findall(r"[^\W_]{3,}", name.casefold())]
@@ -67,7 +70,8 @@ def _near(mistyped: str, known: Iterable[str]) -> list[str]:
         return max(difflib.SequenceMatcher(None, a, b).ratio() for a in words(mistyped) for b in words(name))
 
     likely = {name: likeness(name) for name in known}
-    return [name for name in sorted(likely, key=likely.__getitem__, reverse=True) if likely[name] >= 0.6][:3]
+    limit = max(0.6, max(likely.values(), default=0) - 0.2)
+    return [name for name in sorted(likely, key=likely.__getitem__, reverse=True) if likely[name] >= limit][:3]
 
 
 def summary(metadata: StyleMetadata) -> str:
