@@ -29,7 +29,6 @@ from realtime.settings import Settings, forget_settings, load_settings, save_set
 from realtime.sinks.recorder import Recorder
 from realtime.sinks.stream import Stream
 from realtime.sinks.virtual_camera import VirtualCamera
-from realtime.sinks.web import Page
 from realtime.sinks.window import Window, screen_available
 from realtime.sources import measure_camera, open_source
 from realtime.styles import find_style, markdown_table, shipped_styles, summary
@@ -256,6 +255,8 @@ def _add_sinks(pipeline: Pipeline, config: CamConfig, source: FrameSource, galle
         pipeline.add_sink(window, view=True)
         pipeline.add_controls(window)
     if config.web or not (screen or config.headless):
+        from realtime.sinks.web import Page  # only here: aiohttp is a third of what every start would load
+
         page = Page(config.web or Address(), gallery, pipeline.status)
         pipeline.add_sink(page, view=True)
         pipeline.add_controls(page)

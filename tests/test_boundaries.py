@@ -16,10 +16,10 @@ def test_imports_keep_to_their_side():
     assert done.returncode == 0, done.stdout
 
 
-def test_running_loads_no_training_package(tmp_path: Path):
+def test_running_loads_no_training_package_and_no_web_server_before_the_page(tmp_path: Path):
     code = (
         "import sys, realtime.cli\n"
-        "heavy = {'torch', 'torchvision', 'onnx', 'training', 'PIL'} & set(sys.modules)\n"
+        "heavy = {'torch', 'torchvision', 'onnx', 'training', 'PIL', 'aiohttp'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
