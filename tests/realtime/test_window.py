@@ -14,14 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from realtime.contract import StyleMetadata
 from realtime.pipeline import NOTICE_S
 from realtime.sinks.window import screen_available
 from tests.conftest import count_frames, wait_until
-from training.export import export_style
-from training.transform_net import STRIDE, TransformNet
 
 NEEDED = ("Xvfb", "xdotool")
 MISSING = [tool for tool in NEEDED if not shutil.which(tool)]
@@ -124,33 +120,25 @@ def manager(screen: Screen) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A style beside the shipped ones: a small net that has learned nothing."""
-    torch.manual_seed(1)
-    path = tmp_path_factory.mktemp("second") / "second.onnx"
-    metadata = StyleMetadata("second", "Second", "", "00", STRIDE, {})
-    export_style(TransformNet(width=16, hidden=16, blocks=2), metadata, path)
+def ball(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip that shows one lopsided picture for a minute and a half."""
+    picture = np.full((480, 640, 3), 60, np.uint8)
+    cv2.circle(picture, (480, 300), 90, (250, 240, 230), -1)
+    path = tmp_path_factory.mktemp("clip") / "ball.mkv"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 10, (640, 480))
+    for _ in range(900):
+        writer.write(picture)
+    writer.release()
     return path
 
 
 @pytest.fixture
-def app(screen: Screen, second: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """nst-cam in a window, painting a clip that shows one lopsided picture for a minute, with a second style."""
-    shutil.copy(second, tmp_path)
-    picture = np.full((480, 640, 3), 60, np.uint8)
-    cv2.circle(picture, (480, 300), 90, (250, 240, 230), -1)
-    writer = cv2.VideoWriter(
-        str(tmp_path / "ball.mkv"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 10, (640, 480)
-    )
-    for _ in range(900):
-        writer.write(picture)
-    writer.release()
+def app(screen: Screen, ball: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """nst-cam in a window, painting the ball, with a second style."""
     program = [
         Path(sys.executable).with_name("nst-cam"),
-        *("--style", "second.onnx", "--style", "wave"),
+        *("--style", "parasol", "--style", "wave", "--source", ball),
         *("--target-fps", "1"),  # painted at the full size even where the machine is busy
-        "--source",
-        "ball.mkv",
     ]
     (tmp_path / "videos").mkdir()
     environment = screen.environment | {"XDG_VIDEOS_DIR": str(tmp_path / "videos")}
@@ -182,27 +170,27 @@ def hud_difference(a: np.ndarray, b: np.ndarray) -> float:
 def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str], tmp_path: Path):
     videos = tmp_path / "videos"
     assert app.poll() is None, app.communicate()
-    second = screen.settled()
+    parasol = screen.settled()
     screen.press("n")
-    wait_until(lambda: difference(second, screen.picture()) > 8, 10)
+    wait_until(lambda: difference(parasol, screen.picture()) > 8, 10)
     wave = screen.settled()
 
     def shows(picture: np.ndarray, limit: float = 2.0) -> None:
         wait_until(lambda: difference(picture, screen.picture()) < limit, 20)
 
     screen.press("p")
-    shows(second)
+    shows(parasol)
     screen.press("Left")  # from the first to the last
-    wait_until(lambda: difference(second, screen.picture()) > 8, 10)
+    wait_until(lambda: difference(parasol, screen.picture()) > 8, 10)
     screen.press("Right")
-    shows(second)
+    shows(parasol)
     screen.press("2")
     shows(wave)
     screen.press("9")
     shows(wave)
 
     screen.press("b")
-    shows((second + wave) / 2)
+    shows((parasol + wave) / 2)
     assert difference(wave, screen.picture()) > 4
     screen.press("b")
     shows(wave)
@@ -262,6 +250,7 @@ def test_the_picture_is_scaled_to_the_window_and_the_figures_are_drawn_over_it_a
     plain = screen.picture()
     _, _, width, height = screen.geometry(size_wh)
     assert (width, height) == size_wh
+    wait_until(lambda: screen.picture()[height // 2, width // 2].any(), 10)
     shown = screen.picture()[:height, :width]
     # The panel of the figures begins at the eighth pixel, which it would not if it had been scaled.
     edge = shown[10:20, :12].mean(axis=(0, 2))
