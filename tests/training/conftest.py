@@ -8,10 +8,11 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from realtime.styles import shipped_styles
 from tests.conftest import Run
 from training import command
 from training.transform_net import TransformNet
-from training.vgg import BLOCKS
+from training.vgg import BLOCKS, CONTENT_LAYER
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +26,16 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """VGG-19 weights in torchvision's layout up to relu5_1, drawn at random, so that nothing needs a download.
 
-    The third and fourth convolution of a block are the identity, which `VGG19` skips: that saves the tests time.
+    All but the first convolution of each block and that of the content layer are the identity, which `VGG19` skips: that
+    saves the tests time.
     """
     rng = torch.Generator().manual_seed(19)
     state, index = {}, 0
-    for channels in BLOCKS:
+    for block, channels in enumerate(BLOCKS, start=1):
         for number, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False), start=1):
             weight = torch.randn(c_out, c_in, 3, 3, generator=rng) * (2 / (9 * c_in)) ** 0.5
             bias = 0.1 * torch.randn(c_out, generator=rng)
-            if number > 2:
+            if number > 1 and f"relu{block}_{number}" != CONTENT_LAYER:
                 torch.nn.init.dirac_(weight)
                 bias.zero_()
             state[f"features.{index}.weight"], state[f"features.{index}.bias"] = weight, bias
@@ -49,33 +51,17 @@ def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.trainer.CALIBRATION_CROPS", 2)
 
 
-@pytest.fixture(scope="session")
-def traced() -> dict[int, onnx.ModelProto]:
-    """What PyTorch's exporter made of nets, by their number of parameters."""
-    return {}
-
-
 @pytest.fixture(autouse=True)
-def quick_export(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, traced: dict[int, onnx.ModelProto]
-) -> None:
-    """Trace a net once and fill in the weights of later ones; the tests of exporting trace each.
+def quick_export(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill a net's weights into a shipped style, which is of the same design; the tests of exporting trace each net.
 
     `export_style` compares the outcome with the net.
     """
     if request.node.get_closest_marker("exports"):
         return
-    trace = torch.onnx.export
 
-    def export(net: TransformNet, *arguments: object, **options: object) -> SimpleNamespace:
-        state = net.state_dict()
-        design = sum(weight.numel() for weight in state.values())
-        if design not in traced:
-            program = trace(net, *arguments, **options)  # type: ignore[arg-type]
-            assert program is not None
-            traced[design] = program.model_proto
-        model = onnx.ModelProto()
-        model.CopyFrom(traced[design])
+    def export(net: TransformNet, *_arguments: object, **_options: object) -> SimpleNamespace:
+        model, state = onnx.load(shipped_styles()[0]), net.state_dict()
         for held in model.graph.initializer:
             if held.name in state:
                 held.CopyFrom(numpy_helper.from_array(state[held.name].numpy(), held.name))

@@ -20,28 +20,29 @@ from realtime.contract import StyleMetadata
 from realtime.engine import Engine
 from realtime.errors import NstError
 from realtime.frames import Pixels
+from realtime.styles import shipped_styles
 from tests.conftest import assert_one_line
 from training.command import nst_eval
 from training.config import EvalConfig
 from training.data import load_picture
 from training.evaluate import evaluate
-from training.export import count_parameters, export_style, write_certificate
+from training.export import count_parameters, load_net, write_certificate
 from training.judge import Terms
 from training.speed import johnson_style
 from training.stability import WarpingMeter, _follow, measure_clips, read_frames
-from training.transform_net import STRIDE, TransformNet
+from training.transform_net import STRIDE
 
 SIZE = 96
 
 
 @pytest.fixture(scope="module")
 def style(style_picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small net, exported as if it had learned the striped picture."""
-    torch.manual_seed(5)
+    """A shipped net, as if it had learned the striped picture."""
     sha256 = hashlib.sha256(style_picture.read_bytes()).hexdigest()
-    path = tmp_path_factory.mktemp("style") / "small.onnx"
-    metadata = StyleMetadata("small", "Stripes", "nobody", sha256, STRIDE, {"steps": 0})
-    export_style(TransformNet(width=16, hidden=24, blocks=2), metadata, path)
+    path = tmp_path_factory.mktemp("style") / "stripes.onnx"
+    model = onnx.load(shipped_styles()[0])
+    onnx.helper.set_model_props(model, StyleMetadata("stripes", "Stripes", "nobody", sha256, STRIDE, {}).to_props())
+    onnx.save(model, path)
     return path
 
 
@@ -114,12 +115,12 @@ def test_the_net_to_compare_with_is_that_of_johnson_et_al(tmp_path: Path):
 
 
 def test_parameters_are_what_the_net_has_learned(style: Path):
-    net = TransformNet(width=16, hidden=24, blocks=2)
+    net = load_net(style)
     assert count_parameters(style) == sum(p.numel() for p in net.parameters())
 
 
 def test_figures_are_written_into_the_style_and_nothing_else_is_changed(style: Path, tmp_path: Path):
-    path = tmp_path / "small.onnx"
+    path = tmp_path / "stripes.onnx"
     path.write_bytes(style.read_bytes())
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     before, painted = onnx.load(path), Engine(path, (640, 480)).stylize(picture)
@@ -131,15 +132,15 @@ def test_figures_are_written_into_the_style_and_nothing_else_is_changed(style: P
     for model in (before, after):
         next(p for p in model.metadata_props if p.key == "certificate").value = ""
     assert after == before
-    assert [p.name for p in tmp_path.iterdir()] == ["small.onnx"]
+    assert [p.name for p in tmp_path.iterdir()] == ["stripes.onnx"]
 
 
 @pytest.fixture
 def arguments(style: Path, photos: Path, style_picture: Path, random_vgg: Path, tmp_path: Path) -> dict[str, object]:
     """Options of a small run that works; the style is a copy."""
-    (tmp_path / "small.onnx").write_bytes(style.read_bytes())
+    (tmp_path / "stripes.onnx").write_bytes(style.read_bytes())
     return {
-        "style": "small.onnx",
+        "style": "stripes.onnx",
         "--photos": photos,
         "--style-image": style_picture,
         "--vgg-weights": random_vgg,
@@ -171,7 +172,7 @@ def test_a_style_is_certified(
 ):
     assert call(arguments | {"--clips": clip.parent, "--write": ""}, monkeypatch, tmp_path) == 0
     printed = capsys.readouterr().out
-    folder = tmp_path / "small.eval"
+    folder = tmp_path / "stripes.eval"
     assert {p.name for p in folder.iterdir()} == {
         *("certificate.json", "certificate.md", "curve.png", "frames.png", "gatys.json")
     }
@@ -188,13 +189,13 @@ def test_a_style_is_certified(
     assert figures["j"] == pytest.approx(mean, abs=1e-3)
     assert figures["sentence"][1:] in printed
     assert min(figures["ms_64x48"], figures["johnson_ratio"], figures["warping_ratio"]) > 0
-    assert Engine(tmp_path / "small.onnx", (640, 480)).metadata.certificate == figures
+    assert Engine(tmp_path / "stripes.onnx", (640, 480)).metadata.certificate == figures
 
 
 @pytest.mark.usefixtures("quick_speed")
 def test_without_clips_and_gatys_it_says_what_is_left(arguments: dict[str, object], tmp_path: Path):
     config = EvalConfig(
-        *(tmp_path / "small.onnx", Path(str(arguments["--photos"])), Path(str(arguments["--style-image"]))),
+        *(tmp_path / "stripes.onnx", Path(str(arguments["--photos"])), Path(str(arguments["--style-image"]))),
         **{"vgg_weights": Path(str(arguments["--vgg-weights"])), "gatys_photos": 0, "limit": 3, "size": SIZE},  # type: ignore[arg-type]
     )
     heard: dict[str, tuple[int, int]] = {}
@@ -214,7 +215,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     monkeypatch.setattr("training.console.stop_on_signals", lambda: stop)
     assert call(arguments, monkeypatch, tmp_path) == 130
     assert "The same command goes on" in capsys.readouterr().err
-    assert not list((tmp_path / "small.eval").iterdir())
+    assert not list((tmp_path / "stripes.eval").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
         ({"--photos": "strips"}, ["strip.png", "too narrow"]),
         ({"--style-image": "nowhere.jpg"}, ["nowhere.jpg", "does not exist"]),
         ({"--style-image": "text.png"}, ["text.png", "not a picture"]),
-        ({"--style-image": "other.png"}, ["other.png", "not the file", "small.onnx"]),
+        ({"--style-image": "other.png"}, ["other.png", "not the file", "stripes.onnx"]),
         ({"--clips": "nowhere"}, ["nowhere", "does not exist"]),
         ({"--clips": "empty"}, ["empty", "no videos"]),
         ({"--clips": "broken"}, ["broken.mp4", "not a video"]),
@@ -270,18 +271,18 @@ def test_bad_input(
     code = call(arguments | change, monkeypatch, tmp_path)
     printed = capsys.readouterr()
     assert_one_line(subprocess.CompletedProcess([], code, printed.out, printed.err), 2, *words)
-    assert not (tmp_path / "small.eval" / "certificate.json").exists()
+    assert not (tmp_path / "stripes.eval" / "certificate.json").exists()
 
 
 def test_a_full_disk_is_one_line(style: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "small.onnx"
+    path = tmp_path / "stripes.onnx"
     path.write_bytes(style.read_bytes())
 
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(NstError, match=r"small\.onnx: cannot be written \(No space left"):
+    with pytest.raises(NstError, match=r"stripes\.onnx: cannot be written \(No space left"):
         write_certificate(path, {"j": 1.0})
     monkeypatch.undo()
     assert path.read_bytes() == style.read_bytes()

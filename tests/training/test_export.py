@@ -1,5 +1,6 @@
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -113,8 +114,9 @@ def test_an_exported_style_is_its_own_checkpoint(net: TransformNet, exported: Pa
 
 
 def test_an_export_that_differs_from_the_net_is_not_written(
-    net: TransformNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: TransformNet, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: SimpleNamespace(model_proto=onnx.load(exported)))
     monkeypatch.setattr(export, "PARITY_LIMIT", -1.0)
     with pytest.raises(NstError, match="differs"):
         export_style(net, METADATA, tmp_path / "x.onnx")

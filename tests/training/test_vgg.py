@@ -17,12 +17,13 @@ PICTURE = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(1))
 
 def test_layers_equal_torchvision_up_to_the_pooling(random_vgg: Path):
     state = torch.load(random_vgg, weights_only=True)
+    state["features.2.weight"] = 0.1 * torch.randn(64, 64, 3, 3, generator=torch.Generator().manual_seed(2))
     reference = torchvision.models.vgg19(weights=None).features[:4].eval()
     reference.load_state_dict(
         {name.removeprefix("features."): state[name] for name in state if int(name.split(".")[1]) < 4}
     )
     normalized = torchvision.transforms.functional.normalize(PICTURE, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    ours = load_vgg19(random_vgg)(PICTURE, ["relu1_2"])["relu1_2"]
+    ours = VGG19(state, "")(PICTURE, ["relu1_2"])["relu1_2"]
     torch.testing.assert_close(ours, reference(normalized), rtol=1e-4, atol=1e-4)
 
 
@@ -102,12 +103,12 @@ def test_a_filter_that_never_fires_stays_silent(random_vgg: Path):
 def test_identity_convolutions_are_skipped_without_a_difference(random_vgg: Path):
     state = torch.load(random_vgg, weights_only=True)
     vgg = VGG19(state, "")
-    assert not {"relu3_3", "relu3_4", "relu4_3", "relu4_4"} & set(vgg.convs) and "relu3_2" in vgg.convs
-    found = vgg(PICTURE, ["relu3_2", "relu3_3"])
-    computed = F.conv2d(found["relu3_2"], state["features.14.weight"], state["features.14.bias"], padding=1).relu()
-    torch.testing.assert_close(found["relu3_3"], computed)
+    assert not {"relu1_2", "relu3_2", "relu4_3", "relu4_4"} & set(vgg.convs) and "relu4_2" in vgg.convs
+    found = vgg(PICTURE, ["relu4_2", "relu4_3"])
+    computed = F.conv2d(found["relu4_2"], state["features.23.weight"], state["features.23.bias"], padding=1).relu()
+    torch.testing.assert_close(found["relu4_3"], computed)
     vgg.normalize(vgg.mean_activations([PICTURE]))
-    torch.testing.assert_close(vgg(PICTURE, ["relu3_3"])["relu3_3"], vgg(PICTURE, ["relu3_2"])["relu3_2"])
+    torch.testing.assert_close(vgg(PICTURE, ["relu4_3"])["relu4_3"], vgg(PICTURE, ["relu4_2"])["relu4_2"])
 
 
 def test_safetensors_and_pth_are_the_same(random_vgg: Path, tmp_path: Path):
