@@ -26,8 +26,8 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """VGG-19 weights in torchvision's layout up to relu5_1, drawn at random, so that nothing needs a download.
 
-    All but the first convolution of each block and that of the content layer are the identity, which `VGG19` skips: that
-    saves the tests time.
+    All but the first convolution of each block and that of the content layer are the identity, which `VGG19` skips:
+    that saves the tests time.
     """
     rng = torch.Generator().manual_seed(19)
     state, index = {}, 0
