@@ -11,7 +11,7 @@ cam: $(VENV)/installed-cam
 
 # Tests that watch a running app go first, one at a time; the others share the processor.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(or $(ARGS),-m live --ignore tests/training)
+	$(BIN)/python -m pytest $(or $(ARGS),-m live)
 	$(if $(ARGS),,$(BIN)/python -m pytest -n 2 -m "not live")
 
 check: $(VENV)/installed-dev

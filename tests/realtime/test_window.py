@@ -250,7 +250,8 @@ def test_the_picture_is_scaled_to_the_window_and_the_figures_are_drawn_over_it_a
     plain = screen.picture()
     _, _, width, height = screen.geometry(size_wh)
     assert (width, height) == size_wh
-    wait_until(lambda: screen.picture()[height // 2, width // 2].any(), 10)
+    right = width - bars_wh[0]
+    wait_until(lambda: screen.picture()[height - 8 : height, right - 8 : right].any(), 10)  # painted anew
     shown = screen.picture()[:height, :width]
     # The panel of the figures begins at the eighth pixel, which it would not if it had been scaled.
     edge = shown[10:20, :12].mean(axis=(0, 2))

@@ -55,7 +55,7 @@ def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
 def quick_export(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill a net's weights into a shipped style, which is of the same design; the tests of exporting trace each net.
 
-    `export_style` compares the outcome with the net.
+    `export_style` compares the outcome with the net, so that a changed design fails here until the styles are of it.
     """
     if request.node.get_closest_marker("exports"):
         return

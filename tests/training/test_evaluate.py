@@ -41,7 +41,8 @@ def style(style_picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     sha256 = hashlib.sha256(style_picture.read_bytes()).hexdigest()
     path = tmp_path_factory.mktemp("style") / "stripes.onnx"
     model = onnx.load(shipped_styles()[0])
-    onnx.helper.set_model_props(model, StyleMetadata("stripes", "Stripes", "nobody", sha256, STRIDE, {}).to_props())
+    metadata = StyleMetadata("stripes", "Stripes", "nobody", sha256, STRIDE, {"steps": 0})
+    onnx.helper.set_model_props(model, metadata.to_props())
     onnx.save(model, path)
     return path
 

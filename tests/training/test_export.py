@@ -25,7 +25,7 @@ METADATA = StyleMetadata("small", "Small", "nobody", "00", STRIDE, {"steps": 0})
 @pytest.fixture(scope="module")
 def net() -> TransformNet:
     torch.manual_seed(3)
-    return TransformNet(width=16, hidden=24, blocks=4).eval()
+    return TransformNet(width=16, hidden=24, blocks=3).eval()
 
 
 @pytest.fixture(scope="module")

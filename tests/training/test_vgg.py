@@ -15,7 +15,7 @@ from training.vgg import RARE, VGG19, load_vgg19
 PICTURE = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(1))
 
 
-def test_layers_equal_torchvision_up_to_the_pooling(random_vgg: Path):
+def test_layers_equal_torchvision_up_to_the_pooling(random_vgg: Path, tmp_path: Path):
     state = torch.load(random_vgg, weights_only=True)
     state["features.2.weight"] = 0.1 * torch.randn(64, 64, 3, 3, generator=torch.Generator().manual_seed(2))
     reference = torchvision.models.vgg19(weights=None).features[:4].eval()
@@ -23,7 +23,8 @@ def test_layers_equal_torchvision_up_to_the_pooling(random_vgg: Path):
         {name.removeprefix("features."): state[name] for name in state if int(name.split(".")[1]) < 4}
     )
     normalized = torchvision.transforms.functional.normalize(PICTURE, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    ours = VGG19(state, "")(PICTURE, ["relu1_2"])["relu1_2"]
+    torch.save(state, tmp_path / "vgg.pth")
+    ours = load_vgg19(tmp_path / "vgg.pth")(PICTURE, ["relu1_2"])["relu1_2"]
     torch.testing.assert_close(ours, reference(normalized), rtol=1e-4, atol=1e-4)
 
 
