@@ -145,7 +145,7 @@ def test_a_file_that_is_painted_for_no_one_changes_styles_by_its_own_time(tmp_pa
     class Unhurried(Kept):
         def write(self, frame: Frame) -> None:
             super().write(frame)
-            time.sleep(0.005)  # the next style is loaded by the clock
+            time.sleep(0.003)  # the next style is loaded by the clock
 
     sink = Unhurried()
     loop = Pipeline(

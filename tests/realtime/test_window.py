@@ -53,7 +53,7 @@ class Screen:
 
     def press(self, key: str) -> None:
         subprocess.run(["xdotool", "key", key], env=self.environment, check=True)
-        time.sleep(0.7)
+        time.sleep(0.5)
 
     def geometry(self, size_wh: tuple[int, int] | None = None) -> tuple[int, int, int, int]:
         """Return x, y, width and height of the app's window, given a new size first if there is one."""
