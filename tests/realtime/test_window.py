@@ -234,7 +234,7 @@ def test_every_hotkey_has_its_effect(screen: Screen, app: subprocess.Popen[str],
 
     assert screen.moves_within(10)  # the HUD's figures
     screen.press("space")
-    assert not screen.moves_within(1)
+    wait_until(lambda: not screen.moves_within(1), 10)
     screen.press("space")
     assert screen.moves_within(10)
 
