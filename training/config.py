@@ -45,8 +45,6 @@ class TrainConfig:
     """Size at which the style image is looked at, relative to `STYLE_SIZE`: larger gives larger strokes."""
     temporal_weight: float = 150.0
     """Weight of the change under small motion and noise."""
-    tv_weight: float = 6.0
-    """Weight of total variation."""
     learning_rate: float = 3e-3
     """Peak learning rate."""
     cache_gb: float = 4.0

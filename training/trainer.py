@@ -27,7 +27,7 @@ from training.cache import FeatureCache
 from training.config import TrainConfig
 from training.data import RandomCrops, check_writable, list_content, load_picture, load_resized, readable, save_picture
 from training.export import export_style, read_metadata
-from training.losses import canvas_error, change_gain, temporal_error, total_variation
+from training.losses import canvas_error, change_gain, ripple_error, temporal_error
 from training.parallel import Processes
 from training.perceptual_loss import PALETTE_WEIGHT, PerceptualLoss
 from training.preview import Preview
@@ -52,8 +52,8 @@ dark and what is light in a whole picture."""
 WARM_UP_STEPS = 50
 HELD = 0.3
 """Part of the training before the learning rate falls."""
-CANVAS_WEIGHT = 100.0
-"""Weight of what the colours of areas owe to the canvas."""
+CANVAS_WEIGHT, RIPPLE_WEIGHT = 100.0, 20.0
+"""Weights of what the colours of areas, and of what is finest, owe to the canvas."""
 CONTENT_ERROR = 0.82
 """What a painting of strength 1 may lose of its photo: the content error that the style weight is steered to."""
 FIRST_STYLE_WEIGHT = {"none": 1.0, "a style": 4.0}
@@ -91,7 +91,7 @@ class StepReport:
     """Part of the training that is done, 0 to 1."""
     elapsed_s: float
     terms: dict[str, float]
-    """Loss terms, unweighted: style, content, palette, temporal, canvas, variation; and the style's weight."""
+    """Loss terms, unweighted: style, content, palette, temporal, canvas, ripple; and the style's weight."""
 
 
 class Trainer:
@@ -223,7 +223,7 @@ class Trainer:
                 "content_weight": 1.0,
                 "temporal_weight": config.temporal_weight,
                 "canvas_weight": CANVAS_WEIGHT,
-                "tv_weight": config.tv_weight,
+                "ripple_weight": RIPPLE_WEIGHT,
                 "photos": len(self.photos),
                 "start": self.started_from,
                 "loss_network": "VGG-19, average pooling, normalized by mean activation",
@@ -292,10 +292,10 @@ class Trainer:
         terms = self.loss.terms(_inner(stylized), content) | {
             "temporal": temporal_error(self.shared_net, photos, at, stylized, rngs),
             "canvas": canvas_error(_inner(stylized), moved),
-            "variation": total_variation(stylized),
+            "ripple": ripple_error(_inner(stylized), moved),
         }
         style = self.style_weight
-        weights = (style, 1.0, PALETTE_WEIGHT * style, config.temporal_weight, CANVAS_WEIGHT, config.tv_weight)
+        weights = (style, 1.0, PALETTE_WEIGHT * style, config.temporal_weight, CANVAS_WEIGHT, RIPPLE_WEIGHT)
         loss = torch.stack([weight * term for weight, term in zip(weights, terms.values(), strict=True)]).sum()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

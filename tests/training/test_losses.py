@@ -11,6 +11,7 @@ from training.losses import (
     overflow,
     palette,
     palette_error,
+    ripple_error,
     style_error,
     temporal_error,
     total_variation,
@@ -104,6 +105,21 @@ def test_total_variation_by_hand():
     assert total_variation(torch.full((1, 3, 5, 5), 0.7)) == 0
 
 
+def test_ripple_error_by_hand_and_of_the_finest_alone():
+    photo = torch.rand(1, 3, 12, 12)
+    assert ripple_error(photo, photo) == 0  # edges of the photo, whatever they are
+    ramp = torch.arange(12.0).square().expand(1, 3, 12, 12)
+    assert ripple_error(ramp, torch.zeros_like(ramp)) == 0
+    comb = (torch.arange(12.0) % 2).expand(1, 3, 12, 12)  # the fourth differences of 0 1 0 1 0 are 8 and -8
+    for stripes in (comb, comb.transpose(2, 3)):
+        torch.testing.assert_close(ripple_error(photo + stripes, photo), torch.tensor(64.0))
+
+    def wave(period):
+        return torch.sin(2 * torch.pi * torch.arange(126.0) / period).expand(1, 1, 126, 126)
+
+    assert 60 < ripple_error(wave(3), torch.zeros(1)) / ripple_error(wave(6), torch.zeros(1)) < 100
+
+
 def test_gradients_equal_numeric_ones():
     f, target = features(2, 3, 4, 4), features(2, 3, 4, 4).detach()
     grams = {"relu1_1": gram_matrix(target[:1]), "relu5_1": gram_matrix(target[:1])}
@@ -113,6 +129,7 @@ def test_gradients_equal_numeric_ones():
     assert gradcheck(lambda pictures: palette_error(pictures, colors), features(2, 3, 8, 8))
     assert gradcheck(lambda x: canvas_error(x, torch.zeros_like(x)), features(1, 3, 32, 48))
     assert gradcheck(total_variation, features(1, 3, 4, 5))
+    assert gradcheck(lambda x: ripple_error(x, torch.zeros_like(x)), features(1, 3, 5, 6))
     assert gradcheck(lambda pictures: overflow(2 * pictures - 0.5), features(1, 3, 4, 5))
 
 
@@ -173,6 +190,7 @@ def test_everything_is_computed_where_the_pictures_are():
         palette_error(stylized, palette(photos[:1])),
         temporal_error(net, photos, at, stylized, [torch.Generator(), torch.Generator()]),
         canvas_error(stylized, photos),
+        ripple_error(stylized, photos),
         total_variation(stylized) + overflow(stylized),
     ]
     torch.stack(terms).sum().backward()

@@ -232,7 +232,7 @@ def test_tensorboard_shows_the_terms(
     done = nst_train(style_picture, *options, "--from", "none", *SMALL)
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(tmp_path / "log")).Reload()
-    assert {"style", "content", "palette", "canvas", "temporal", "variation", "weight"} <= set(events.Tags()["scalars"])
+    assert {"style", "content", "palette", "canvas", "temporal", "ripple", "weight"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("style")] == [1, 2, 3]
     assert all(event.value > 0 for event in events.Scalars("content"))
 
@@ -243,7 +243,7 @@ def test_a_step_whose_loss_is_no_number_is_skipped_and_many_end_the_training(
     trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=100))
     before = weights(trainer)
     monkeypatch.setattr("training.trainer.BAD_STEPS_LIMIT", 3)
-    monkeypatch.setattr("training.trainer.total_variation", lambda pictures: pictures.mean() * float("nan"))
+    monkeypatch.setattr("training.trainer.ripple_error", lambda pictures, _: pictures.mean() * float("nan"))
     with pytest.raises(NstError, match="no number since step 1"):
         trainer.run(lambda _: None, Event())
     torch.testing.assert_close(weights(trainer), before, rtol=0, atol=0)
