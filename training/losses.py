@@ -178,8 +178,9 @@ def ripple_error(stylized: Tensor, elsewhere: Tensor) -> Tensor:
     """Return how much of what is finest hangs on the canvas: of photos painted (N, 3, H, W) at two places of it.
 
     Such are ribs and meshes, left over where a net doubles the size of strokes. Edges of the photo are much the same in
-    both paintings and stay sharp; so is what lies on the strides' grid, which is not seen here. Fourth differences,
-    down and across, see what is finest alone: a wave of 3 pixels counts 81 times one of 6, so that strokes stay, too.
+    both paintings and stay sharp. A grid that lies on the strides is in both, too: that is for `temporal_error` to see.
+    Fourth differences, down and across, see what is finest alone: a wave of 3 pixels counts 81 times one of 6, so that
+    strokes stay.
     """
     off = stylized - elsewhere
     return off.diff(n=4, dim=2).square().mean() + off.diff(n=4, dim=3).square().mean()
