@@ -13,6 +13,7 @@ import numpy as np
 
 # isort: split
 import av
+from av.format import Flags
 
 from realtime.cameras import BACKEND
 from realtime.config import Size
@@ -22,8 +23,9 @@ OPEN_LIMIT_S = 10.0
 """A source that has not delivered a frame by then is given up."""
 READ_LIMIT_S = 5.0
 """A network stream that is silent for this long has broken off."""
-LONGEST_STEP_S = 10.0
-"""Time stamps that jump further, or back, or stand still, say nothing."""
+LONGEST_STEP_S, LONGEST_STEP_OF_BROADCAST_S = 3600.0, 10.0
+"""Time stamps that jump further, or back, or stand still, say nothing. In formats whose clock may begin anew within a
+file (MPEG-TS for one) less is believed, as by ffplay."""
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 PICTURES_FPS = 25.0
 SLIDE_S = 3.0
@@ -78,12 +80,13 @@ class Capture:
         fourcc = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
         self.codec = fourcc.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ")
         self.detachable = isinstance(target, int) or "://" in target
-        self.at_s, self._stamp_s = 0.0, 0.0
+        self.at_s = self._first_stamp_s = self._stamp_s = 0.0
+        self._longest_step_s = LONGEST_STEP_OF_BROADCAST_S
         self._read = self._frames = 0
         count = 0.0 if isinstance(target, int) else self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self._length_s = max(0.0, count) / (fps if fps > 0 else self.fps)
         if isinstance(target, str) and not self.detachable and count > 0:
-            self._frames, length_s = _announced(target)
+            self._frames, length_s, self._longest_step_s = _announced(target)
             self._length_s = min(self._length_s, length_s or self._length_s)
         self.live = self.detachable and not self._length_s
 
@@ -100,7 +103,9 @@ class Capture:
         before_s, self._stamp_s = self._stamp_s, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if self._read:
             step_s = self._stamp_s - before_s
-            self.at_s += step_s if 0 < step_s < LONGEST_STEP_S else 1 / self.fps
+            self.at_s += step_s if 0 < step_s < self._longest_step_s else 1 / self.fps
+        else:
+            self._first_stamp_s = self._stamp_s
         self._read += 1
 
     @property
@@ -108,27 +113,30 @@ class Capture:
         """Part of what it announces that was read so far: of its pictures, or of its time, whichever is more."""
         if not self._length_s:
             return 1.0
-        return max(self._read / (self._frames or math.inf), (self.at_s + 1 / self.fps) / self._length_s)
+        read_s = max(self.at_s, self._stamp_s - self._first_stamp_s) + 1 / self.fps
+        return max(self._read / (self._frames or math.inf), read_s / self._length_s)
 
     def close(self) -> None:
         """Release the device or file."""
         self._capture.release()
 
 
-def _announced(path: str) -> tuple[int, float]:
-    """Return how many pictures a video file announces, and how many seconds of them; 0 for what it does not say.
+def _announced(path: str) -> tuple[int, float, float]:
+    """Return how many pictures a video file announces, how many seconds of them, and the longest step to be believed.
 
-    OpenCV goes by the sound if that is longer.
+    0 for what it does not say. OpenCV goes by the sound if that is longer.
     """
     try:
         with av.open(str(Path(path).absolute())) as file:
+            broadcast = Flags(file.format.flags) & Flags.ts_discont
+            longest_step_s = LONGEST_STEP_OF_BROADCAST_S if broadcast else LONGEST_STEP_S
             track = file.streams.video[0]
             if track.duration and track.time_base:
-                return track.frames, float(track.duration * track.time_base)
+                return track.frames, float(track.duration * track.time_base), longest_step_s
             hours, minutes, seconds = track.metadata.get("DURATION", "0:0:0").split(":")  # Matroska's
-            return track.frames, 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+            return track.frames, 3600 * int(hours) + 60 * int(minutes) + float(seconds), longest_step_s
     except (av.FFmpegError, OSError, ValueError, IndexError):  # what only OpenCV can read
-        return 0, 0.0
+        return 0, 0.0, LONGEST_STEP_OF_BROADCAST_S
 
 
 class Pictures:

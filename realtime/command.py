@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
@@ -36,6 +37,8 @@ def run_command(app: typer.Typer) -> NoReturn:
     """Run a command line; an `NstError` or a mistyped option becomes one line on standard error and its exit code."""
     import typer  # not above: every command begins with this module, and Ctrl-C is to be quiet while Typer loads
 
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # of names that its encoding does not have
     try:
         exit_code = app(standalone_mode=False)
     except NstError as error:

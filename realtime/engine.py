@@ -16,6 +16,7 @@ from realtime.errors import StyleError
 from realtime.frames import Pixels
 from realtime.packing import PACK, UNPACK, DeviceNet, HostNet, Net, Tensor
 from realtime.providers import PROVIDERS, choose_provider, open_session, running_provider
+from realtime.styles import version
 
 
 class Engine:
@@ -30,6 +31,8 @@ class Engine:
             StyleError: The file is missing, no ONNX file, damaged, or breaks the contract.
         """
         self.path, self.size_wh = path, size_wh
+        self.version = version(path)
+        """The file that was loaded."""
         if not path.is_file():
             raise StyleError(f"{path}: no such file.")
         options = onnxruntime.SessionOptions()

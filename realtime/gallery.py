@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,13 +11,12 @@ from pathlib import Path
 
 from realtime.engine import Engine
 from realtime.errors import StyleError
+from realtime.styles import Version, version
 
 LOOK_S = 1.0
 """How often the folder is looked at."""
 SETTLED_S = 2.0
 """A file older than this when it is first seen is taken for complete at once."""
-Version = tuple[Path, int, int]
-"""A file, its time of modification in ns, and its size in bytes."""
 
 
 class Gallery:
@@ -69,23 +67,14 @@ class Gallery:
     def _watch(self, folder: Path, tell: Callable[[str], None]) -> None:
         fixed = {path.resolve() for path in self._fixed}
         while not self._closing.is_set():
-            now = {version for version in _versions(folder) if version[0].resolve() not in fixed}
-            for version in sorted(now - self._runs.keys()):
-                if version in self._seen or time.time() - version[1] / 1e9 > SETTLED_S:
-                    self._runs[version] = _runs(version[0], tell)
+            now = {file for file in _versions(folder) if file[0].resolve() not in fixed}
+            for found in sorted(now - self._runs.keys()):
+                if found in self._seen or time.time() - found[1] / 1e9 > SETTLED_S:
+                    self._runs[found] = _runs(found[0], tell)
             self._seen = now
-            self._runs = {version: runs for version, runs in self._runs.items() if version in now}
-            self.styles = self._fixed + tuple(sorted(version[0] for version, runs in self._runs.items() if runs))
+            self._runs = {file: runs for file, runs in self._runs.items() if file in now}
+            self.styles = self._fixed + tuple(sorted(file[0] for file, runs in self._runs.items() if runs))
             self._closing.wait(LOOK_S)
-
-
-def version(path: Path) -> Version | None:
-    """Return a file as it is now; None if there is none."""
-    try:
-        state = os.stat(path)
-    except OSError:
-        return None
-    return (path, state.st_mtime_ns, state.st_size) if stat.S_ISREG(state.st_mode) else None
 
 
 def _versions(folder: Path) -> set[Version]:

@@ -36,6 +36,7 @@ def _panel(picture: Pixels, lines: Sequence[str], corner: tuple[int, int], scale
     """Write lines on a darkened panel, in place; what stands before column `tab` gets a column of its own."""
     height, width = picture.shape[:2]
     left, top = corner
+    lines = [line.encode(errors="replace").decode() for line in lines]  # OpenCV crashes on names that are not UTF-8
     columns = [(line[:tab], line[tab:]) for line in lines]
     widest = sum(_widths(columns, 1)) + LINE * (2 if tab else 1)
     scale = max(SMALLEST, min(scale, (width - 2 * left) / widest, (height - top) / (LINE * (len(lines) + 0.5))))

@@ -16,7 +16,7 @@ from realtime.config import CamConfig, parse_size
 from realtime.errors import ConfigError
 from realtime.sources import path_of, without_secrets
 from realtime.statistics import Status
-from realtime.styles import shipped_styles
+from realtime.styles import find_style, shipped_styles
 
 FILE = "settings.json"
 
@@ -71,7 +71,7 @@ def settings_of(style: Path, status: Status, started: Settings) -> Settings:
     """Return the settings that a run ends with; `started` has those that no key changes."""
     source_path = path_of(started.source)
     return Settings(
-        style=style.stem if style in shipped_styles() else str(style.absolute()),
+        style=style.stem if style in shipped_styles() and find_style(style.stem) == style else str(style.absolute()),
         source=str(source_path.absolute()) if source_path else started.source,
         size=started.size,
         strength=status.strength,

@@ -252,7 +252,7 @@ def open_source(
         return _open_live("demo", lambda: scene, stop) if watched else LosslessSource("demo", scene)
     if "://" in source:
         try:
-            return _open_capture(without_secrets(source), partial(Capture, source), stop, say)
+            return _open_capture(without_secrets(source), partial(Capture, _utf8(source)), stop, say)
         except OSError as error:
             raise ConfigError(
                 f"--source {without_secrets(source)}: no such stream, or it delivers no frames."
@@ -296,7 +296,6 @@ def measure_camera(index: int, size_wh: Size, stop: threading.Event) -> str:
 
 def _open_path(path: Path, watched: bool, stop: threading.Event, say: Callable[[str], None]) -> FrameSource:
     kind = "picture" if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES else "video frames"
-    target = str(path.absolute())  # a bare name like 12:30.mkv looks like a URL to FFmpeg
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
@@ -307,6 +306,7 @@ def _open_path(path: Path, watched: bool, stop: threading.Event, say: Callable[[
             return _open_live(name, lambda: Pictures(pictures, say, endless=True), stop, path)
         if pictures:
             return LosslessSource(name, Pictures(pictures, say, endless=False), path)
+        target = _utf8(str(path.absolute()))  # a bare name like 12:30.mkv looks like a URL to FFmpeg
         if watched:
             return _open_capture(name, partial(Capture, target), stop, say, path)
         probe = Capture(target)
@@ -317,6 +317,15 @@ def _open_path(path: Path, watched: bool, stop: threading.Event, say: Callable[[
         return LosslessSource(name, Capture(target), path)
     except OSError as error:
         raise ConfigError(f"--source {path}: no {kind} that can be decoded.") from error
+
+
+def _utf8(target: str) -> str:
+    """Return what OpenCV is to open, which would crash on another name. Raises ConfigError."""
+    try:
+        target.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"--source {target}: the name is not UTF-8, which videos need. Rename it.") from error
+    return target
 
 
 def _open_capture(

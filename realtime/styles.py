@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from realtime.contract import StyleMetadata
 from realtime.errors import StyleError
 
 PACKAGE = Path(__file__).resolve().parent
+Version = tuple[Path, int, int]
+"""A file, its time of modification in ns, and its size in bytes."""
 
 
 def shipped_styles() -> list[Path]:
@@ -55,6 +58,15 @@ def find_style(style: str, folder: Path | None = None) -> Path:
     if rest:
         message += f" {'There are also' if near else 'There are'}: {', '.join(rest)}."
     raise StyleError(message)
+
+
+def version(path: Path) -> Version | None:
+    """Return a file as it is now; None if there is none."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return (path, state.st_mtime_ns, state.st_size) if stat.S_ISREG(state.st_mode) else None
 
 
 def _near(mistyped: str, known: Iterable[str]) -> list[str]:

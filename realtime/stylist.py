@@ -16,6 +16,7 @@ from realtime.errors import NstError
 from realtime.frames import Pixels
 from realtime.gallery import Gallery
 from realtime.memory import release_freed
+from realtime.styles import version
 
 FADE_S = 0.3
 CYCLE_S = 30.0
@@ -192,7 +193,8 @@ class Stylist:
         self._blended, self._due_s, self._wish = False, None, None
         if self._load:
             self._load.given_up.set()
-        at_hand = next((engine for engine in self._shares if engine.path == files[0]), None)
+        now = version(files[0])
+        at_hand = next((e for e in self._shares if e.path == files[0] and now in (e.version, None)), None)
         if at_hand:
             self._show(at_hand)
         else:
@@ -226,6 +228,8 @@ class Stylist:
                     self._show(load.engine)
                 elif load.wish.second:
                     self._blended = False
+                else:
+                    self._blended |= self.second is not None  # the mix stays
         if self._blended and not self.second and not self._wish:
             others = self._gallery.others(self.engine.path)
             self._wish = _Wish(others, second=True) if others else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from realtime.contract import StyleMetadata
+from realtime.hud import draw_hud
 from realtime.styles import shipped_styles
 from tests.conftest import Run, assert_one_line
 
@@ -145,3 +148,19 @@ def test_bench_needs_a_source_with_some_frames(run: Run, style_picture: Path):
 
 def test_a_target_that_is_no_frame_rate_is_an_error(run: Run):
     assert_one_line(run("nst-cam", "--target-fps", 0), 2, "--target-fps 0", "1 to 240")
+
+
+def test_names_that_are_not_utf8_can_be_written_and_told(run: Run, tmp_path: Path):
+    name = os.fsdecode(b"caf\xe9.mkv")
+    try:
+        (tmp_path / name).touch()
+    except OSError:
+        pytest.skip("such names cannot be here")
+    (tmp_path / name).unlink()
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = run("nst-cam", "--source", "demo", "--headless", "--frames", 3, "--record", name, env=environment)
+    assert done.returncode == 0 and "3 written" in done.stdout and (tmp_path / name).stat().st_size
+    picture = np.zeros((120, 160, 3), np.uint8)  # OpenCV would end the process
+    np.testing.assert_array_equal(
+        draw_hud(picture, [name], help_shown=False), draw_hud(picture, ["caf?.mkv"], help_shown=False)
+    )

@@ -143,7 +143,7 @@ class StillConfig:
     keep_colors: str = "no"
     """`no`; `luminance`: the result's luminance with the content's colours; `match`: styles recoloured beforehand."""
     photos: Path | None = None
-    """Folder of photos for the mean activations; the given pictures serve otherwise."""
+    """Folder of photos for the mean activations; else those shipped, or the given pictures' where they do not fit."""
     vgg_weights: Path | None = None
     """VGG-19 weights in torchvision's layout; torchvision's own otherwise."""
     preview_every: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def paint(config: StillConfig) -> None:
             done = f"{one.output}: loss {last.loss:.4f} after {last.iteration} iterations"
             if config.sheet and not stop.is_set():
                 done += f", {draw_sheet(one)}"
-            bar.console.print(done, highlight=False, soft_wrap=True)
+            bar.console.print(done, highlight=False, markup=False, soft_wrap=True)
             if stop.is_set():
                 break
     if config.content.is_dir():
@@ -108,7 +109,7 @@ def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
     for warning in told:
         typer.echo(f"warning: {warning}", err=True)
     next_line_s = 0.0
-    with _bar() as bar, TrainingLog(log_dir, trainer.step) as log:
+    with _bar() as bar, TrainingLog(log_dir, trainer.step, partial(typer.echo, err=True)) as log:
         task = bar.add_task("", total=1.0)
 
         def show(report: StepReport) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from realtime.errors import ConfigError, NstError
@@ -48,7 +48,7 @@ TURNS = {
 }
 """What makes a picture upright, by its EXIF orientation."""
 Image.MAX_IMAGE_PIXELS = None
-BAD_PICTURE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
+BAD_PICTURE = (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def list_photos(folder: Path, limit: int | None, seed: int) -> list[Path]:

@@ -2,7 +2,7 @@
 
 Source: Gatys, Ecker, Bethge (2016), "Image Style Transfer Using Convolutional Neural Networks". Coarse to fine and the
 two ways to keep colours: Gatys, Ecker, Bethge, Hertzmann, Shechtman (2017), "Controlling Perceptual Factors in Neural
-Style Transfer", sections 4 and 5. Colours and frequencies apart: Mordvintsev, Pezzotti, Schubert, Olah (2018),
+Style Transfer", sections 6 and 5. Colours and frequencies apart: Mordvintsev, Pezzotti, Schubert, Olah (2018),
 "Differentiable Image Parameterizations".
 """
 
@@ -230,7 +230,7 @@ def optimize(
 def keep_luminance(painted: Tensor, content: Tensor) -> Tensor:
     """Return the painted picture's luminance with the content's colours, both (1, 3, H, W) RGB in [0, 1].
 
-    Source: Gatys et al. (2017), section 5.2 (luminance-only transfer), applied to the result.
+    Source: Gatys et al. (2017), section 5.1 (luminance-only transfer), applied to the result.
     """
     luma = torch.tensor(LUMA, device=painted.device).view(1, 3, 1, 1)
     change = (painted * luma).sum(dim=1, keepdim=True) - (content * luma).sum(dim=1, keepdim=True)
@@ -240,7 +240,7 @@ def keep_luminance(painted: Tensor, content: Tensor) -> Tensor:
 def match_colours(style: Tensor, content: Tensor) -> Tensor:
     """Return the style picture with the mean and covariance of the content's colours; (1, 3, h, w) RGB in [0, 1].
 
-    Source: Gatys et al. (2017), section 5.1 (colour histogram matching, by Cholesky decomposition).
+    Source: Gatys et al. (2017), section 5.2 (colour histogram matching, by Cholesky decomposition).
     """
     tiny = 1e-5 * torch.eye(3, dtype=torch.float64)
     flat, reference = (p[0].flatten(1).double() for p in (style, content))

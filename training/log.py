@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -14,12 +17,15 @@ from training.trainer import StepReport
 class TrainingLog:
     """Writes each step's loss terms into a folder, if there is one; a context manager."""
 
-    def __init__(self, folder: Path | None, step: int = 0) -> None:
+    def __init__(self, folder: Path | None, step: int, say: Callable[[str], None]) -> None:
         """Open the log of a training that goes on after `step`: what was logged of later ones does not count.
+
+        `say` is told if the disk refuses it later: the training is worth more than its log, and goes on.
 
         Raises:
             ConfigError: The folder cannot be written.
         """
+        self._folder, self._say = folder, say
         try:
             self._writer = SummaryWriter(str(folder), purge_step=step + 1) if folder else None
         except OSError as error:
@@ -27,13 +33,30 @@ class TrainingLog:
 
     def write(self, report: StepReport) -> None:
         """Add one step."""
-        if self._writer:
-            for name, value in report.terms.items():
-                self._writer.add_scalar(name, value, report.step)
+        with self._giving_up_if_refused():
+            if self._writer:
+                for name, value in report.terms.items():
+                    self._writer.add_scalar(name, value, report.step)
 
     def __enter__(self) -> TrainingLog:
+        self._hook_before, threading.excepthook = threading.excepthook, self._pass_over_tensorboard
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._writer:
-            self._writer.close()
+        with self._giving_up_if_refused():
+            if self._writer:
+                self._writer.close()
+        threading.excepthook = self._hook_before
+
+    def _pass_over_tensorboard(self, raised: threading.ExceptHookArgs) -> None:
+        """Print no traceback of TensorBoard's thread, whose error the next call raises."""
+        if not type(raised.thread).__module__.startswith("tensorboard."):
+            self._hook_before(raised)
+
+    @contextmanager
+    def _giving_up_if_refused(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # of TensorBoard's thread, which writes a little later
+            self._writer = None
+            self._say(f"warning: --log-dir {self._folder}: cannot be written ({error.strerror}). It ends here.")

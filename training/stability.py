@@ -66,6 +66,10 @@ def list_clips(folder: Path) -> list[Path]:
 
 def read_frames(clip: Path, limit: int, stride: int) -> Iterator[Pixels]:
     """Yield up to `limit` frames (H, W, 3) uint8 BGR within `CLIP_SIZE_WH`, cropped to whole strides."""
+    try:
+        str(clip).encode()
+    except UnicodeEncodeError:  # OpenCV would crash
+        return
     capture = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG)
     try:
         for _ in range(limit):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import math
 import threading
 import time
 from collections.abc import Callable
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from realtime.contract import StyleMetadata
 from realtime.errors import ConfigError, NstError, StyleError
+from realtime.styles import version
 from training.cache import FeatureCache
 from training.config import TrainConfig
 from training.data import RandomCrops, check_writable, list_content, load_picture, load_resized, readable, save_picture
@@ -145,6 +146,8 @@ class Trainer:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
             self.style_weight, self.recent = saved["style_weight"], saved["recent"]
+        if self.processes.lead(self.step) != [self.step]:
+            raise ConfigError(f"{config.output}: not seen by all processes. Give -o in a folder that they share.")
         self.shared_net = self.processes.share(self.net)
         with self.processes.leader_first():
             self.cache = FeatureCache(self._content_settings(), config.cache_gb, self.processes.count)
@@ -229,7 +232,7 @@ class Trainer:
                 "loss_network": "VGG-19, average pooling, normalized by mean activation",
                 "loss_network_sha256": self.vgg.sha256,
                 "date": date.today().isoformat(),
-                "version": version("nst"),
+                "version": importlib.metadata.version("nst"),
             },
         )
         net = self.average.module
@@ -243,7 +246,7 @@ class Trainer:
             found.append(f"{config.content}: {len(self.photos)} photos teach the net little of the world; add more.")
         if self.contrast < FLAT:
             found.append(f"{config.style_image}: nearly flat; a picture with more strokes gives a better style.")
-        if self.recent and self.recent["content"] > TOO_MUCH_LOST * CONTENT_ERROR * config.strength:
+        if self.progress == 1 and self.recent.get("content", 0.0) > TOO_MUCH_LOST * CONTENT_ERROR * config.strength:
             found.append("The photos are hard to make out: train longer, or with a lower --strength.")
         if self.progress == 1 and self._change_gain() > FLICKERS:
             found.append("The style is likely to flicker: train longer, or with a lower --strength.")
@@ -360,8 +363,7 @@ class Trainer:
 
     def _content_settings(self) -> dict[str, Any]:
         """Return what the content features of the crops depend on; the first of them stands for how they are cut."""
-        about = [(path, path.stat()) for path in self.photos]
-        photos = [(f"{path.parent.name}/{path.name}", stat.st_size, stat.st_mtime_ns) for path, stat in about]
+        photos = [(f"{path.parent.name}/{path.name}", *(version(path) or (path, 0, 0))[1:]) for path in self.photos]
         means = [mean.double().sum().item() for mean in self.means.values()]
         first = RandomCrops(self.photos, self._side, self.config.seed)[0]
         return {

@@ -13,8 +13,9 @@ from realtime.config import Size
 from realtime.demo import DemoScene
 from realtime.engine import Engine
 from realtime.errors import StyleError
-from realtime.gallery import LOOK_S, Gallery, Version, version
+from realtime.gallery import LOOK_S, Gallery
 from realtime.sinks import encode_jpeg
+from realtime.styles import Version, version
 
 CARD_WH: Size = (240, 180)
 

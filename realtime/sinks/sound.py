@@ -49,7 +49,8 @@ class Sound:
                 trial.add_stream_from_template(self.track)
                 trial.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
-            codec = self.track.codec_context.codec.canonical_name
+            known = self.track.codec_context  # None for a codec that FFmpeg has no decoder for
+            codec = known.codec.canonical_name if known else "of an unknown kind"
             self.close()
             raise SinkError(
                 f"{path.name}: its sound ({codec}) does not fit. Record to .mkv, which takes it."

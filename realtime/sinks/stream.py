@@ -64,12 +64,14 @@ class Stream:
             raise self._failure(f"no answer for {STALL_S:g} s")
 
     def close(self) -> None:
-        """Send what is queued and hang up, within two seconds. Safe to call twice."""
+        """Send what is queued and hang up, within two seconds. Safe to call twice. Raises SinkError if that fails."""
         if not self._closed:
-            with contextlib.suppress(SinkError):
+            with contextlib.suppress(SinkError):  # the sender knows better why
                 self._encoder.close(CLOSE_LIMIT_S)
-            self._hang_up()
+            reason = self._hang_up()
             self.written = self._encoder.written
+            if self._first_s is not None and self._sender.returncode > 0:
+                raise self._failure(reason)
 
     def _pipe(self) -> BinaryIO:
         assert self._sender.stdin

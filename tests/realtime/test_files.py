@@ -1,6 +1,8 @@
 """Video and picture files as sources."""
 
+import os
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -61,6 +63,23 @@ def test_a_recording_of_a_camera_slower_than_it_announced_is_whole_and_keeps_its
     watched.close()
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
+def test_a_file_with_a_long_pause_is_whole_and_waits_where_its_clock_can_be_trusted(tmp_path: Path, suffix: str):
+    moments = [0.0, 0.1, 0.2, 30.0, 30.1]
+    with av.open(str(tmp_path / f"pause.{suffix}"), "w") as file:
+        track = file.add_stream("libx264", 10, width=64, height=48, pix_fmt="yuv420p", options={"tune": "zerolatency"})
+        for number, moment_s in enumerate(moments):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * number, np.uint8), "bgr24")
+            picture.pts, picture.time_base = round(10 * moment_s), Fraction(1, 10)
+            file.mux(track.encode(picture))
+        file.mux(track.encode(None))
+    source, found = opened(tmp_path / f"pause.{suffix}"), []
+    while (frame := source.read(1)) is not None:
+        found.append(frame.moment_s)
+    believed = moments if suffix != "ts" else [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert found == pytest.approx(believed, abs=0.002)
+
+
 @pytest.mark.parametrize("content", [b"", b"RIFF no video at all" * 50])
 def test_a_file_without_frames_is_refused(tmp_path: Path, content: bytes):
     path = tmp_path / "bad.mkv"
@@ -109,6 +128,20 @@ def test_a_file_whose_name_looks_like_an_address(clip: Path, tmp_path: Path, mon
     (tmp_path / "12:30.mkv").write_bytes(clip.read_bytes())
     monkeypatch.chdir(tmp_path)
     assert opened("12:30.mkv").read(1) is not None
+
+
+def test_a_name_that_is_not_utf8(clip: Path, photos: Path, tmp_path: Path):
+    """OpenCV would end the process."""
+    video, picture = (tmp_path / os.fsdecode(b"caf\xe9." + suffix) for suffix in (b"mkv", b"jpg"))
+    try:
+        video.write_bytes(clip.read_bytes())
+    except OSError:
+        pytest.skip("such names cannot be here")
+    for watched in (False, True):
+        with pytest.raises(ConfigError, match="not UTF-8.*Rename it"):
+            opened(video, watched)
+    picture.write_bytes((photos / "roll0" / "0.jpg").read_bytes())
+    assert opened(picture).read(1) is not None
 
 
 def test_a_clip_on_hold_waits_for_nothing(clip: Path, monkeypatch: pytest.MonkeyPatch):

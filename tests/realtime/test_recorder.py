@@ -259,6 +259,19 @@ def test_sound_that_does_not_fit_is_said_and_left_out(tmp_path: Path):
     assert sound_packets(tmp_path / "b.out.mkv")
 
 
+def test_sound_that_nobody_knows_is_said_and_left_out(tmp_path: Path):
+    clip = clip_with_sound(tmp_path / "clip.mkv", "libopus")
+    data = clip.read_bytes()
+    assert data.count(b"A_OPUS") == 1
+    clip.write_bytes(data.replace(b"A_OPUS", b"A_XPUS"))
+    said: list[str] = []
+    sink = recorder(tmp_path / "out.mkv", fps=24, clip=clip, said=said)
+    sink.write(frame(0))
+    sink.close()
+    assert count_frames(tmp_path / "out.mkv") == 1
+    assert len(said) == 1 and "without sound" in said[0] and "of an unknown kind" in said[0]
+
+
 def test_existing_files_are_never_overwritten(tmp_path: Path):
     for taken in ("a.mkv", "b.part.mkv"):
         (tmp_path / taken).write_text("precious")

@@ -18,7 +18,8 @@ from types import SimpleNamespace
 import pytest
 
 from realtime.settings import Settings, forget_settings, load_settings, save_settings
-from tests.conftest import Run
+from realtime.styles import find_style, shipped_styles
+from tests.conftest import Run, flat_style
 from tests.realtime.show import masked, raw_viewer
 
 pytestmark = pytest.mark.live
@@ -86,6 +87,17 @@ def test_what_is_gone_since_the_last_run_gives_way_to_the_default(tmp_path: Path
         assert words in said
     kept = load_settings(pytest.fail)
     assert (kept.source, kept.strength) == ("/nowhere/gone.mkv", 70)  # a camera may only be unplugged for today
+
+
+def test_a_shipped_style_is_remembered_beside_an_own_one_of_its_name(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    shipped = next(style for style in shipped_styles() if style.stem == "wave")
+    (tmp_path / "nst" / "styles").mkdir(parents=True)
+    flat_style(tmp_path / "nst" / "styles" / "wave.onnx", 0.5)
+    run_and_press(tmp_path, "", "--source", "demo", "--style", str(shipped), seconds=0.1)
+    assert find_style(load_settings(pytest.fail).style).samefile(shipped)
 
 
 def test_a_path_is_kept_for_runs_in_other_folders(photos: Path, file: Path):

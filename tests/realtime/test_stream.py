@@ -21,7 +21,7 @@ from realtime.errors import ConfigError, SinkError
 from realtime.frames import Frame
 from realtime.sinks import stream
 from realtime.sinks.stream import Stream
-from tests.conftest import count_frames
+from tests.conftest import count_frames, wait_until
 
 pytestmark = pytest.mark.live
 
@@ -123,6 +123,15 @@ def test_no_receiver():
         send(sink, threading.Event(), limit_s=10)
     sink.close()
     assert sink._sender.poll() is not None
+
+
+def test_a_stream_that_ends_before_its_failure_is_noticed_tells_it_in_the_end():
+    sink = Stream(f"rtmp://127.0.0.1:{free_port(socket.SOCK_STREAM)}/live", 30)
+    sink.write(frame(0))
+    wait_until(lambda: sink._sender.poll() is not None, 10)
+    with pytest.raises(SinkError, match="the stream ended .Connection refused"):
+        sink.close()
+    sink.close()
 
 
 def test_a_receiver_that_never_answers_holds_nothing_up(monkeypatch: pytest.MonkeyPatch):

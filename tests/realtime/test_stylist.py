@@ -205,6 +205,26 @@ def test_next_and_mix_in_one_burst_are_both_done(bench: Bench, loads: list[str])
     assert bench.settle() == 153
 
 
+def test_a_mix_stays_when_another_style_does_not_load_and_b_still_ends_it(tmp_path: Path):
+    bench = Bench(tmp_path, broken="c")
+    bench.stylist.blend()
+    assert bench.settle() == 51
+    bench.stylist.choose(3)
+    assert bench.settle() == 51 and len(bench.said) == 1
+    bench.stylist.blend()
+    assert bench.settle() == 0 and bench.stylist.second is None
+
+
+def test_a_file_that_was_replaced_is_loaded_when_it_is_chosen_again(bench: Bench, loads: list[str]):
+    assert bench.paint() == 0
+    flat_style(bench.paths["a"], 0.75)
+    bench.stylist.choose(1)
+    assert bench.settle() == 191
+    bench.paths["a"].unlink()
+    bench.stylist.choose(1)
+    assert bench.settle() == 191 and loads == ["a"] and not bench.said
+
+
 def test_nothing_to_mix_with_is_said(tmp_path: Path):
     bench = Bench(tmp_path, broken="bcd")
     bench.stylist.blend()

@@ -1,3 +1,5 @@
+import contextlib
+import io
 import shutil
 import struct
 from pathlib import Path
@@ -6,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 # isort: split
 import av
@@ -231,3 +233,18 @@ def test_saved_pictures_come_back(tmp_path: Path):
     save_picture(picture, tmp_path / "p.png")
     assert float((load_picture(tmp_path / "p.png")[0] - picture).abs().max()) < 0.003
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_a_damaged_avif_is_no_picture(photos: Path, tmp_path: Path):
+    """Its decoder raises errors of its own kind."""
+    whole, noise = io.BytesIO(), np.random.default_rng(1)
+    Image.open(next(photos.rglob("*.jpg"))).resize((64, 64)).save(whole, "AVIF")
+    path = tmp_path / "photo.jpg"
+    for _ in range(200):
+        data = bytearray(whole.getvalue())
+        for at in noise.integers(0, len(data), 8):
+            data[at] = noise.integers(256)
+        path.write_bytes(data)
+        with contextlib.suppress(ConfigError):
+            load_picture(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 
 from realtime.contract import StyleMetadata
 from realtime.engine import Engine
-from realtime.errors import NstError
+from realtime.errors import ConfigError, NstError
 from realtime.frames import Pixels
 from realtime.styles import shipped_styles
 from tests.conftest import assert_one_line
@@ -29,7 +30,7 @@ from training.evaluate import evaluate
 from training.export import count_parameters, load_net, write_certificate
 from training.judge import Terms
 from training.speed import johnson_style
-from training.stability import WarpingMeter, _follow, measure_clips, read_frames
+from training.stability import WarpingMeter, _follow, list_clips, measure_clips, read_frames
 from training.transform_net import STRIDE
 
 SIZE = 96
@@ -105,6 +106,15 @@ def test_clips_are_read_within_a_size_in_whole_strides_and_all_measured(clip: Pa
     assert results[0].input > 0 and results[0].ratio == results[0].stylized / results[0].input
     assert 0 < results[0].smoothed < results[0].stylized
     assert heard[0] == (1, 60) and heard[-1] == (60, 60) and heard == sorted(heard)
+
+
+def test_a_clip_whose_name_is_not_utf8_is_none_that_can_be_read(clip: Path, tmp_path: Path):
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.mkv")).write_bytes(clip.read_bytes())
+    except OSError:
+        pytest.skip("such names cannot be here")
+    with pytest.raises(ConfigError, match="not a video that can be read"):  # and OpenCV has not ended the process
+        list_clips(tmp_path)
 
 
 def test_the_net_to_compare_with_is_that_of_johnson_et_al(tmp_path: Path):

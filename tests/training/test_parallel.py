@@ -98,6 +98,15 @@ def test_two_processes_have_the_gradient_of_one_and_one_goes_on_where_they_were_
         assert ours.terms == pytest.approx(theirs.terms, rel=5e-3)
 
 
+def test_processes_that_do_not_share_a_folder_do_not_train_apart(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=2)
+    monkeypatch.setattr(Processes, "lead", lambda self, *values: [value + 5 for value in values])
+    with pytest.raises(ConfigError, match=r"x\.onnx: not seen by all processes.*share"):
+        Trainer(asked)
+
+
 CANNOT_READ = """
 import training.data
 from realtime.errors import ConfigError

@@ -306,14 +306,15 @@ def test_a_folder_is_painted_in_every_style(
     Image.effect_noise((80, 80), 80).convert("RGB").save(other)
     folder = tmp_path / "contents"
     folder.mkdir()
-    for photo in sorted(photos.rglob("*.jpg"))[:2]:
-        shutil.copy(photo, folder)
+    for photo, name in zip(sorted(photos.rglob("*.jpg")), ("plain.jpg", "[bold]a[red].jpg"), strict=False):
+        shutil.copy(photo, folder / name)
     done = run(
         "nst-still", folder, style_picture, other, "-o", "grid.png", "--size", 64, "--iterations", 1,
         "--vgg-weights", random_vgg,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     contents = sorted(folder.iterdir())
+    assert f"[bold]a[red]-{style_picture.stem}.png: loss" in done.stdout
     made = {path.name for path in (tmp_path / "grid").iterdir()}
     assert made == {f"{c.stem}-{s.stem}.png" for c in contents for s in (style_picture, other)}
     height, width = load_picture(tmp_path / "grid.png").shape[2:]

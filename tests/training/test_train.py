@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from threading import Event
 
@@ -20,7 +21,8 @@ from tests.conftest import Run, assert_one_line
 from tests.training.short import SMALL, config, weights
 from training.data import RandomCrops, load_picture
 from training.export import export_style, load_net
-from training.trainer import CONTENT_ERROR, Trainer
+from training.log import TrainingLog
+from training.trainer import CONTENT_ERROR, StepReport, Trainer
 from training.transform_net import STRIDE, TransformNet
 
 
@@ -205,6 +207,17 @@ def test_a_flat_picture_and_photos_that_are_lost_are_warned_of(
     assert done.stderr.count("8 photos teach the net little") == 1
 
 
+def test_what_is_lost_is_warned_of_at_the_end_alone(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=2, strength=0.2))
+    stop = Event()
+    for there in (False, True):
+        trainer.run(lambda _: stop.set(), stop)
+        assert any("hard to make out" in warning for warning in trainer.warnings()) == there
+        stop.clear()
+
+
 class Louder(torch.nn.Module):
     def __init__(self, gain: float) -> None:
         super().__init__()
@@ -237,6 +250,38 @@ def test_tensorboard_shows_the_terms(
     assert {"style", "content", "palette", "canvas", "temporal", "ripple", "weight"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("style")] == [1, 2, 3]
     assert all(event.value > 0 for event in events.Scalars("content"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_log_that_the_disk_refuses_ends_and_the_training_goes_on(tmp_path: Path):
+    import resource
+
+    said: list[str] = []
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with TrainingLog(tmp_path, 0, said.append) as log:
+            for step in range(1, 2001):
+                log.write(StepReport(step, 0.5, 1.0, {"style": 1.0, "content": 2.0}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(said) == 1 and str(tmp_path) in said[0] and "cannot be written (File too large)" in said[0]
+
+
+def test_a_photo_that_goes_as_the_training_starts_is_passed_over(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copied = tmp_path / "photos"
+    shutil.copytree(photos, copied)
+
+    def choose(name: str, off: object) -> tuple[str, TransformNet]:
+        next(copied.rglob("*.jpg")).unlink()
+        return name, TransformNet()
+
+    monkeypatch.setattr("training.trainer.choose_start", choose)
+    trainer = Trainer(config(style_picture, copied, random_vgg, tmp_path / "x.onnx", steps=8))
+    trainer.run(lambda _: None, Event())
+    assert trainer.step == 8 and len(trainer.skipped) == 1
 
 
 def test_a_step_whose_loss_is_no_number_is_skipped_and_many_end_the_training(
