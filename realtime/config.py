@@ -16,6 +16,11 @@ STREAM_CONTAINERS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "udp": "mpeg
 """How FFmpeg packs a stream, by the scheme of its address."""
 
 
+def is_utf8(name: str | Path) -> bool:
+    """Return whether OpenCV, ONNX and TensorBoard can be given a name: some crash at others, some raise."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in str(name))
+
+
 @dataclass(frozen=True)
 class Address:
     """Where the page is served."""

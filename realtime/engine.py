@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from realtime.config import Size
+from realtime.config import Size, is_utf8
 from realtime.contract import INPUT, MIN_STRIDES, OUTPUT, REMEDY, StyleMetadata
 from realtime.errors import StyleError
 from realtime.frames import Pixels
@@ -28,13 +28,15 @@ class Engine:
         `self.provider` is the one that really runs: `provider`, or `cpu` where that does not start.
 
         Raises:
-            StyleError: The file is missing, no ONNX file, damaged, or breaks the contract.
+            StyleError: The file is missing, ill-named, no ONNX file, damaged, or breaks the contract.
         """
         self.path, self.size_wh = path, size_wh
         self.version = version(path)
         """The file that was loaded."""
         if not path.is_file():
             raise StyleError(f"{path}: no such file.")
+        if not is_utf8(path):
+            raise StyleError(f"{path}: its name is not UTF-8. Rename it.")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         # Threads that wait by spinning steal the cores from the next stage of the loop.

@@ -14,7 +14,7 @@ import numpy as np
 
 from realtime.cameras import camera_list, find_camera, list_cameras
 from realtime.clips import OPEN_LIMIT_S, PICTURE_SUFFIXES, Capture, Clip, Pictures
-from realtime.config import Size
+from realtime.config import Size, is_utf8
 from realtime.demo import DemoScene
 from realtime.errors import CameraError, ConfigError, NstError
 from realtime.frames import Frame, FrameSource, LatestFrame, Pixels
@@ -250,9 +250,9 @@ def open_source(
     if source == "demo":
         scene = DemoScene(size_wh)  # which takes seconds at a large size
         return _open_live("demo", lambda: scene, stop) if watched else LosslessSource("demo", scene)
-    if "://" in source:
+    if "://" in source and is_utf8(source):
         try:
-            return _open_capture(without_secrets(source), partial(Capture, _utf8(source)), stop, say)
+            return _open_capture(without_secrets(source), partial(Capture, source), stop, say)
         except OSError as error:
             raise ConfigError(
                 f"--source {without_secrets(source)}: no such stream, or it delivers no frames."
@@ -306,7 +306,9 @@ def _open_path(path: Path, watched: bool, stop: threading.Event, say: Callable[[
             return _open_live(name, lambda: Pictures(pictures, say, endless=True), stop, path)
         if pictures:
             return LosslessSource(name, Pictures(pictures, say, endless=False), path)
-        target = _utf8(str(path.absolute()))  # a bare name like 12:30.mkv looks like a URL to FFmpeg
+        if not is_utf8(path.absolute()):
+            raise ConfigError(f"--source {path}: its name is not UTF-8, as a video's must be. Rename it.")
+        target = str(path.absolute())  # a bare name like 12:30.mkv looks like a URL to FFmpeg
         if watched:
             return _open_capture(name, partial(Capture, target), stop, say, path)
         probe = Capture(target)
@@ -317,15 +319,6 @@ def _open_path(path: Path, watched: bool, stop: threading.Event, say: Callable[[
         return LosslessSource(name, Capture(target), path)
     except OSError as error:
         raise ConfigError(f"--source {path}: no {kind} that can be decoded.") from error
-
-
-def _utf8(target: str) -> str:
-    """Return what OpenCV is to open, which would crash on another name. Raises ConfigError."""
-    try:
-        target.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"--source {target}: the name is not UTF-8, which videos need. Rename it.") from error
-    return target
 
 
 def _open_capture(

@@ -129,6 +129,17 @@ def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: s
         assert word in errors[0], errors[0]
 
 
+def not_utf8(folder: Path, suffix: str) -> Path:
+    """Return a path in a folder that has a name that is not UTF-8; skip the test where there can be none."""
+    try:
+        path = folder / (os.fsdecode(b"caf\xe9") + suffix)
+        path.touch()
+        path.unlink()
+    except (OSError, UnicodeError):
+        pytest.skip("no such names here")
+    return path
+
+
 def flat_style(path: Path, level: float) -> Path:
     """Write a style that paints everything in one grey, `level` of 1, and return its path."""
     import onnx

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from realtime.contract import StyleMetadata
 from realtime.hud import draw_hud
 from realtime.styles import shipped_styles
-from tests.conftest import Run, assert_one_line
+from tests.conftest import Run, assert_one_line, flat_style, not_utf8
 
 
 def broken_style(kind: str, folder: Path) -> str:
@@ -151,12 +151,7 @@ def test_a_target_that_is_no_frame_rate_is_an_error(run: Run):
 
 
 def test_names_that_are_not_utf8_can_be_written_and_told(run: Run, tmp_path: Path):
-    name = os.fsdecode(b"caf\xe9.mkv")
-    try:
-        (tmp_path / name).touch()
-    except OSError:
-        pytest.skip("such names cannot be here")
-    (tmp_path / name).unlink()
+    name = not_utf8(tmp_path, ".mkv").name
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
     done = run("nst-cam", "--source", "demo", "--headless", "--frames", 3, "--record", name, env=environment)
     assert done.returncode == 0 and "3 written" in done.stdout and (tmp_path / name).stat().st_size
@@ -164,3 +159,6 @@ def test_names_that_are_not_utf8_can_be_written_and_told(run: Run, tmp_path: Pat
     np.testing.assert_array_equal(
         draw_hud(picture, [name], help_shown=False), draw_hud(picture, ["caf?.mkv"], help_shown=False)
     )
+    style = flat_style(tmp_path / "grey.onnx", 0.5).rename(not_utf8(tmp_path, ".onnx"))
+    assert_one_line(run("nst-cam", "--style", style, "--source", "demo", "--headless"), 2, "not UTF-8")
+    assert_one_line(run("nst-cam", "--source", f"http://127.0.0.1:9/{name}", "--headless"), 2, "--source http")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
+from realtime.config import is_utf8
 from realtime.errors import ConfigError
 from realtime.styles import find_style
 
@@ -75,6 +76,8 @@ class TrainConfig:
             raise ConfigError(f"--crop {self.crop}: must be a multiple of 16 from 64 to 512.")
         if self.batch < 1:
             raise ConfigError(f"--batch {self.batch}: must be at least 1.")
+        if not is_utf8(self.output):
+            raise ConfigError(f"{self.output}: the name is not UTF-8. Choose another.")
         if self.output.suffix != ".onnx":
             raise ConfigError(f"{self.output}: the output must be named NAME.onnx.")
 

@@ -10,8 +10,11 @@ from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
+from realtime.config import is_utf8
 from realtime.errors import ConfigError
 from training.trainer import StepReport
+
+Hook = Callable[[threading.ExceptHookArgs], object]
 
 
 class TrainingLog:
@@ -26,6 +29,9 @@ class TrainingLog:
             ConfigError: The folder cannot be written.
         """
         self._folder, self._say = folder, say
+        if folder and not is_utf8(folder):
+            raise ConfigError(f"--log-dir {folder}: the name is not UTF-8. Choose another.")
+        threading.excepthook = _without_tensorboard(threading.excepthook)
         try:
             self._writer = SummaryWriter(str(folder), purge_step=step + 1) if folder else None
         except OSError as error:
@@ -39,19 +45,12 @@ class TrainingLog:
                     self._writer.add_scalar(name, value, report.step)
 
     def __enter__(self) -> TrainingLog:
-        self._hook_before, threading.excepthook = threading.excepthook, self._pass_over_tensorboard
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with self._giving_up_if_refused():
             if self._writer:
                 self._writer.close()
-        threading.excepthook = self._hook_before
-
-    def _pass_over_tensorboard(self, raised: threading.ExceptHookArgs) -> None:
-        """Print no traceback of TensorBoard's thread, whose error the next call raises."""
-        if not type(raised.thread).__module__.startswith("tensorboard."):
-            self._hook_before(raised)
 
     @contextmanager
     def _giving_up_if_refused(self) -> Iterator[None]:
@@ -60,3 +59,13 @@ class TrainingLog:
         except OSError as error:  # of TensorBoard's thread, which writes a little later
             self._writer = None
             self._say(f"warning: --log-dir {self._folder}: cannot be written ({error.strerror}). It ends here.")
+
+
+def _without_tensorboard(hook: Hook) -> Hook:
+    """Print no traceback of TensorBoard's thread, whose error the next call raises."""
+
+    def passing_over(raised: threading.ExceptHookArgs) -> None:
+        if not type(raised.thread).__module__.startswith("tensorboard."):
+            hook(raised)
+
+    return passing_over

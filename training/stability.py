@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.config import Size
+from realtime.config import Size, is_utf8
 from realtime.engine import fit
 from realtime.errors import ConfigError
 from realtime.frames import Pixels
@@ -59,6 +59,8 @@ def list_clips(folder: Path) -> list[Path]:
     if not clips:
         raise ConfigError(f"{folder}: no videos in this folder ({', '.join(sorted(SUFFIXES))}).")
     for clip in clips:
+        if not is_utf8(clip):
+            raise ConfigError(f"{clip}: its name is not UTF-8. Rename it.")
         if len(list(read_frames(clip, 2, 1))) < 2:
             raise ConfigError(f"{clip}: not a video that can be read. Take it out of the folder.")
     return clips
@@ -66,10 +68,6 @@ def list_clips(folder: Path) -> list[Path]:
 
 def read_frames(clip: Path, limit: int, stride: int) -> Iterator[Pixels]:
     """Yield up to `limit` frames (H, W, 3) uint8 BGR within `CLIP_SIZE_WH`, cropped to whole strides."""
-    try:
-        str(clip).encode()
-    except UnicodeEncodeError:  # OpenCV would crash
-        return
     capture = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG)
     try:
         for _ in range(limit):

@@ -210,7 +210,7 @@ class Trainer:
         config = self.config
         metadata = StyleMetadata(
             name=config.output.stem,
-            title=config.title or config.style_image.stem,
+            title=config.title or config.style_image.stem.encode(errors="replace").decode(),
             artist=config.artist,
             style_sha256=self.style_sha256,
             stride=STRIDE,

@@ -70,7 +70,7 @@ class Stream:
                 self._encoder.close(CLOSE_LIMIT_S)
             reason = self._hang_up()
             self.written = self._encoder.written
-            if self._first_s is not None and self._sender.returncode > 0:
+            if self._first_s is not None and reason and self._sender.returncode > 0:  # not killed, nor interrupted
                 raise self._failure(reason)
 
     def _pipe(self) -> BinaryIO:

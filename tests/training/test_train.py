@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from realtime.contract import StyleMetadata
 from realtime.engine import Engine
-from realtime.errors import NstError
-from tests.conftest import Run, assert_one_line
+from realtime.errors import ConfigError, NstError
+from tests.conftest import Run, assert_one_line, not_utf8
 from tests.training.short import SMALL, config, weights
 from training.data import RandomCrops, load_picture
 from training.export import export_style, load_net
@@ -253,7 +253,7 @@ def test_tensorboard_shows_the_terms(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
-def test_a_log_that_the_disk_refuses_ends_and_the_training_goes_on(tmp_path: Path):
+def test_a_log_that_the_disk_refuses_ends_and_the_training_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     import resource
 
     said: list[str] = []
@@ -265,7 +265,22 @@ def test_a_log_that_the_disk_refuses_ends_and_the_training_goes_on(tmp_path: Pat
                 log.write(StepReport(step, 0.5, 1.0, {"style": 1.0, "content": 2.0}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not capfd.readouterr().err
     assert len(said) == 1 and str(tmp_path) in said[0] and "cannot be written (File too large)" in said[0]
+
+
+def test_a_picture_may_have_a_name_that_is_not_utf8_and_a_style_may_not(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    picture = shutil.copy(style_picture, not_utf8(tmp_path, ".png"))
+    trainer = Trainer(config(picture, photos, random_vgg, tmp_path / "x.onnx", steps=1))
+    trainer.run(lambda _: None, Event())
+    trainer.export()
+    assert Engine(tmp_path / "x.onnx", (64, 64)).metadata.title == "caf?"
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        config(style_picture, photos, random_vgg, not_utf8(tmp_path, ".onnx"))
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        TrainingLog(not_utf8(tmp_path, ""), 0, pytest.fail)
 
 
 def test_a_photo_that_goes_as_the_training_starts_is_passed_over(
