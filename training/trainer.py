@@ -128,10 +128,8 @@ class Trainer:
         self.skipped: set[Path] = set()
         """Photos that `run` met and could not read."""
         self.recent: dict[str, float] = {}
-        if saved:
-            means = saved["means"]
-        else:
-            means = shipped_means(self.vgg.sha256) or self.vgg.mean_activations(self._calibration())
+        means = saved["means"] if saved else shipped_means(self.vgg.sha256)
+        means = means or self.vgg.mean_activations(self._calibration())
         self.means = {name: mean.to(self.device) for name, mean in means.items()}
         self.vgg.normalize(self.means)
         self.loss = PerceptualLoss(self.vgg, style.to(self.device))
