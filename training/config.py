@@ -80,6 +80,9 @@ class TrainConfig:
             raise ConfigError(f"{self.output}: the name is not UTF-8. Choose another.")
         if self.output.suffix != ".onnx":
             raise ConfigError(f"{self.output}: the output must be named NAME.onnx.")
+        for option, text in (("--title", self.title or ""), ("--artist", self.artist)):
+            if not is_utf8(text):
+                raise ConfigError(f"{option} {text}: not UTF-8. Give it in letters that are.")
 
     @property
     def run_folder(self) -> Path:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import torch
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from realtime.command import stop_on_signals
-from realtime.errors import ConfigError
+from realtime.errors import ConfigError, NstError
 from training.cache import clear_cache
 from training.config import EvalConfig, StillConfig, TrainConfig
 from training.evaluate import evaluate
@@ -28,12 +30,25 @@ TERMS_IN_BAR = 3
 """More do not fit into 80 columns."""
 
 
+@contextmanager
+def _in_memory(smaller: str) -> Iterator[None]:
+    """Say what to give `smaller` where the memory does not suffice, of the processor or a GPU. Raises NstError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise NstError(f"The memory does not suffice. Give a smaller {smaller}.") from error
+
+
+@_in_memory("--batch or --crop")
 def train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
     """Train and export a style, in at most as many processes as a batch has crops. Raises what `Trainer` does."""
     with helpers(config.batch):
         _train(config, resume, log_dir)
 
 
+@_in_memory("--size")
 def paint(config: StillConfig) -> None:
     """Paint a still, or all of a folder. Raises what `paint_still` does."""
     stop = stop_on_signals()

@@ -135,12 +135,26 @@ def save_picture(picture: Tensor, path: Path) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file, beside and renamed. Raises NstError when the disk refuses."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with beside(path) as part:
+        part.write_bytes(data)
+
+
+@contextlib.contextmanager
+def beside(path: Path, remedy: str = "") -> Iterator[Path]:
+    """Yield where to write a file first, which then takes the place of `path`; where that fails, nothing is left of it.
+
+    Raises:
+        NstError: The disk refuses.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        raise NstError(f"{path}: cannot be written ({error.strerror}).") from error
+        yield part
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        with contextlib.suppress(OSError):
+            part.unlink()
+        why = error.strerror if isinstance(error, OSError) else error
+        raise NstError(f"{path}: cannot be written ({why}).{remedy and ' '}{remedy}") from error
 
 
 def check_writable(path: Path) -> None:

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from realtime.contract import CONTRACT, INPUT, OUTPUT, StyleMetadata
 from realtime.errors import NstError, StyleError
-from training.data import write_file
+from training.data import beside, write_file
 from training.transform_net import STRIDE, TransformNet
 
 PARITY_SIZES_WH = ((320, 240), (200, 136))
@@ -54,14 +54,8 @@ def export_style(net: TransformNet, metadata: StyleMetadata, path: Path) -> floa
     difference = _parity(net, data)
     if not difference <= PARITY_LIMIT:
         raise NstError(f"{path}: not written, the export differs from the net by {difference:.2g} > {PARITY_LIMIT:g}.")
-    beside = path.with_name(path.name + ".part")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        raise NstError(
-            f"{path}: cannot be written ({error.strerror}). Free the place and go on with --resume."
-        ) from error
+    with beside(path, "Free the place and go on with --resume.") as part:
+        part.write_bytes(data)
     return difference
 
 

@@ -27,6 +27,8 @@ USUAL_FPS = 25
 SHORT_PX = 864
 """Largest short side of a frame: no crop is cut from a larger photo."""
 QUALITY = 95
+LONGEST = 40
+"""Letters of a video's name that the folder of its frames has: file systems allow 255 bytes."""
 
 
 def sample_frames(video: Path) -> list[Path]:
@@ -40,7 +42,7 @@ def sample_frames(video: Path) -> list[Path]:
     about = video.stat()
     version = f"/{about.st_size}/{about.st_mtime_ns}/thinned".encode()
     key = hashlib.sha256(os.fsencode(video.name) + version).hexdigest()[:16]
-    folder = cache.FOLDER / "frames" / f"{video.stem}-{key}"
+    folder = cache.FOLDER / "frames" / f"{video.stem[:LONGEST]}-{key}"
     if not folder.exists():
         beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         try:
@@ -61,7 +63,7 @@ def sample_frames(video: Path) -> list[Path]:
 def _write_frames(video: Path, folder: Path) -> int:
     """Write the frames, upright, and return how many; what is damaged or broken off costs its own frames alone."""
     written: list[Path] = []
-    with av.open(str(video)) as container:
+    with av.open(str(video.absolute())) as container:  # FFmpeg takes what is before a colon for a protocol
         if not container.streams.video:
             return 0
         stream = container.streams.video[0]
@@ -69,7 +71,7 @@ def _write_frames(video: Path, folder: Path) -> int:
         due_s, apart_s, fps = 0.0, EVERY_S, float(stream.guessed_rate or USUAL_FPS)
         for number, frame in enumerate(_decoded(container, stream)):
             at_s = number / fps if frame.time is None else frame.time
-            if at_s < due_s:
+            if due_s - apart_s <= at_s < due_s:  # a clock may begin anew
                 continue
             if len(written) == MOST:  # how long a video is, its file does not always know
                 for thinned in written[1::2]:

@@ -77,7 +77,8 @@ def helpers(batch: int) -> Iterator[None]:
                 )
                 for rank in range(1, count)
             ]
-        threading.Thread(target=_expect, args=(started,), daemon=True).start()
+        over = threading.Event()
+        threading.Thread(target=_expect, args=(started, over), daemon=True).start()
         try:
             yield
         except RuntimeError as error:  # of a sum over processes, or of anything else
@@ -91,6 +92,7 @@ def helpers(batch: int) -> Iterator[None]:
             bad_input = any(helper.returncode == ConfigError.exit_code for helper in started)
             raise (ConfigError if bad_input else NstError)(told[0].removeprefix(ERROR)) from error
         finally:
+            over.set()
             for helper in started:
                 helper.kill()
                 helper.wait()
@@ -101,10 +103,13 @@ def _end_with_the_leader() -> None:
     os._exit(1)
 
 
-def _expect(started: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End this process if a helper ends before all have met: meeting cannot be interrupted."""
+def _expect(started: Sequence[subprocess.Popen[bytes]], over: threading.Event) -> None:
+    """End this process if a helper ends before all have met, or all is over: meeting cannot be interrupted."""
     while not dist.is_initialized():
-        if any(helper.poll() is not None for helper in started):
+        ended = any(helper.poll() is not None for helper in started)
+        if over.is_set():
+            return
+        if ended:
             print(f"error: {ENDED} OMP_NUM_THREADS=1 trains with a single one.", file=sys.stderr)
             os._exit(1)
         time.sleep(0.1)
@@ -114,11 +119,18 @@ class Processes:
     """The processes that train together; a single one if this has neither helpers nor torchrun."""
 
     def __init__(self) -> None:
-        """Meet the others, if there are any: by NCCL on GPUs, by gloo else."""
+        """Meet the others, if there are any: by NCCL on GPUs, by gloo else.
+
+        Raises:
+            ConfigError: More processes on this machine than GPUs.
+        """
         self.rank, self.count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.device = torch.device("cpu")
         if torch.cuda.is_available():
-            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+            if number >= there:
+                raise ConfigError(f"--nproc-per-node: as many as there are GPUs here at most, {there}.")
+            self.device = torch.device("cuda", number)
             torch.cuda.set_device(self.device)  # where NCCL gathers objects
         if self.count > 1 and not dist.is_initialized():
             meeting = f"file://{os.environ[MEETING]}" if MEETING in os.environ else "env://"

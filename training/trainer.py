@@ -26,7 +26,16 @@ from realtime.errors import ConfigError, NstError, StyleError
 from realtime.styles import version
 from training.cache import FeatureCache
 from training.config import TrainConfig
-from training.data import RandomCrops, check_writable, list_content, load_picture, load_resized, readable, save_picture
+from training.data import (
+    RandomCrops,
+    beside,
+    check_writable,
+    list_content,
+    load_picture,
+    load_resized,
+    readable,
+    save_picture,
+)
 from training.export import export_style, read_metadata
 from training.losses import canvas_error, change_gain, ripple_error, temporal_error
 from training.parallel import Processes
@@ -53,8 +62,8 @@ dark and what is light in a whole picture."""
 WARM_UP_STEPS = 50
 HELD = 0.3
 """Part of the training before the learning rate falls."""
-CANVAS_WEIGHT, RIPPLE_WEIGHT = 100.0, 20.0
-"""Weights of what the colours of areas, and of what is finest, owe to the canvas."""
+CONTENT_WEIGHT, CANVAS_WEIGHT, RIPPLE_WEIGHT = 1.0, 100.0, 20.0
+"""Weights of the content error, and of what the colours of areas, and of what is finest, owe to the canvas."""
 CONTENT_ERROR = 0.82
 """What a painting of strength 1 may lose of its photo: the content error that the style weight is steered to."""
 FIRST_STYLE_WEIGHT = {"none": 1.0, "a style": 4.0}
@@ -221,7 +230,7 @@ class Trainer:
                 "strength": config.strength,
                 "style_weight": round(self.style_weight, 2),
                 "palette_weight": round(PALETTE_WEIGHT * self.style_weight, 2),
-                "content_weight": 1.0,
+                "content_weight": CONTENT_WEIGHT,
                 "temporal_weight": config.temporal_weight,
                 "canvas_weight": CANVAS_WEIGHT,
                 "ripple_weight": RIPPLE_WEIGHT,
@@ -247,7 +256,9 @@ class Trainer:
         if self.progress == 1 and self.recent.get("content", 0.0) > TOO_MUCH_LOST * CONTENT_ERROR * config.strength:
             found.append("The photos are hard to make out: train longer, or with a lower --strength.")
         if self.progress == 1 and self._change_gain() > FLICKERS:
-            found.append("The style is likely to flicker: train longer, or with a lower --strength.")
+            found.append(
+                "The style is likely to flicker: start from a calm one, --from scream, or take a lower --strength."
+            )
         return found
 
     def save(self) -> None:
@@ -266,16 +277,9 @@ class Trainer:
             "means": self.means,
             "settings": self._settings(),
         }
-        beside = self.config.checkpoint.with_name(self.config.checkpoint.name + ".part")
-        picture = self.preview.draw(self.average.module)
-        try:
-            torch.save(state, beside)
-            beside.replace(self.config.checkpoint)
-            save_picture(picture, self.preview.path)
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-            raise NstError(
-                f"{self.config.checkpoint}: cannot be written ({error}). Free the place and use --resume."
-            ) from error
+        with beside(self.config.checkpoint, "Free the place and use --resume.") as part:
+            torch.save(state, part)
+        save_picture(self.preview.draw(self.average.module), self.preview.path)
 
     def _train_step(self, photos: Tensor) -> dict[str, float]:
         config = self.config
@@ -296,7 +300,10 @@ class Trainer:
             "ripple": ripple_error(_inner(stylized), moved),
         }
         style = self.style_weight
-        weights = (style, 1.0, PALETTE_WEIGHT * style, config.temporal_weight, CANVAS_WEIGHT, RIPPLE_WEIGHT)
+        weights = (
+            *(style, CONTENT_WEIGHT, PALETTE_WEIGHT * style),
+            *(config.temporal_weight, CANVAS_WEIGHT, RIPPLE_WEIGHT),
+        )
         loss = torch.stack([weight * term for weight, term in zip(weights, terms.values(), strict=True)]).sum()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@ import contextlib
 import io
 import shutil
 import struct
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,10 +14,11 @@ from PIL import Image, ImageOps, features
 # isort: split
 import av
 
-from realtime.errors import ConfigError
+from realtime.errors import ConfigError, NstError
+from tests.conftest import Run
 from training import footage
 from training.cache import clear_cache
-from training.data import RandomCrops, list_content, list_photos, load_picture, readable, save_picture
+from training.data import RandomCrops, beside, list_content, list_photos, load_picture, readable, save_picture
 
 
 def test_photos_are_found_at_all_levels_and_limited_by_seed(photos: Path):
@@ -79,6 +81,37 @@ def test_a_damaged_place_in_a_video_costs_its_frames_alone(tmp_path: Path):
     data[middle : middle + 3000] = noise.bytes(3000)
     path.write_bytes(data)
     assert 8 <= len(list_content(path, None, 0)) <= 12
+
+
+def test_a_video_whose_clock_begins_anew_gives_frames_to_its_end(tmp_path: Path):
+    """Two clips of 4 s in one file, as some cameras write them."""
+    path = tmp_path / "once.mpg"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg1video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(100):
+            picture = np.full((120, 160, 3), 2 * number, np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())
+    (tmp_path / "twice.mpg").write_bytes(2 * path.read_bytes())
+    assert len(footage.sample_frames(path)) == 8
+    assert 15 <= len(footage.sample_frames(tmp_path / "twice.mpg")) <= 16
+
+
+def test_videos_of_any_name(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("concat:a.mkv", "\N{HIRAGANA LETTER A}" * 80 + ".mkv"):
+        shutil.copy(clip, name)
+        assert len(list_content(Path(name), None, 0)) == 2
+
+
+def test_what_is_recorded_unpainted_is_content(run: Run, clip: Path, tmp_path: Path):
+    done = run("nst-cam", "--source", clip, "--headless", "--strength", 0, "--record", "room.mkv")
+    assert done.returncode == 0, done.stderr
+    recorded, original = (list_content(path, None, 0) for path in (tmp_path / "room.mkv", clip))
+    assert len(recorded) == len(original) == 2
+    for ours, theirs in zip(recorded, original, strict=True):
+        assert (load_picture(ours) - load_picture(theirs)).abs().mean() < 0.03
 
 
 @pytest.mark.parametrize("timed", [True, False])
@@ -233,6 +266,25 @@ def test_saved_pictures_come_back(tmp_path: Path):
     save_picture(picture, tmp_path / "p.png")
     assert float((load_picture(tmp_path / "p.png")[0] - picture).abs().max()) < 0.003
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_of_a_file_that_the_disk_refuses_nothing_is_left(tmp_path: Path):
+    import resource
+
+    (tmp_path / "x.bin").write_bytes(b"as before")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        refused = r"x\.bin: cannot be written \(File too large\)\. Free"
+        with pytest.raises(NstError, match=refused), beside(tmp_path / "x.bin", "Free the place.") as part:
+            part.write_bytes(bytes(5000))
+        with pytest.raises(NstError, match=r"x\.bin: cannot be written"), beside(tmp_path / "x.bin") as part:
+            torch.save(torch.zeros(5000), part)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
+    assert (tmp_path / "x.bin").read_bytes() == b"as before"
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")

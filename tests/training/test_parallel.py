@@ -17,7 +17,8 @@ import torch
 
 from realtime.errors import ConfigError
 from tests.conftest import ROOT, assert_one_line
-from tests.training.short import NST_TRAIN, QUICK, config
+from tests.training.short import NST_TRAIN, QUICK, SMALL, config
+from training.export import read_metadata
 from training.parallel import HELP, Processes
 from training.trainer import StepReport, Trainer
 
@@ -200,6 +201,49 @@ def test_a_helper_that_cannot_start_is_told(style_picture: Path, photos: Path, r
     environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert_one_line(done, 1, "A process of the training was ended")
+
+
+FAILS_AT_ONCE = """
+import sys
+import time
+import torch
+import training.parallel
+from realtime.errors import ConfigError
+training.parallel.HELP = "import time; time.sleep(60)"
+torch.set_num_threads(2)
+try:
+    with training.parallel.helpers(2):
+        raise ConfigError("what is wrong")
+except ConfigError as error:
+    time.sleep(0.5)  # a busy machine, on which others go on meanwhile
+    sys.exit(f"error: {error}")
+"""
+
+
+def test_what_was_wrong_before_all_have_met_is_told(tmp_path: Path):
+    program, environment = [sys.executable, "-c", FAILS_AT_ONCE], os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert_one_line(done, 1, "what is wrong")
+
+
+def test_torchrun_trains_by_the_command_of_the_readme(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    program = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2"]
+    program += ["-m", "training", str(style_picture), "--content", str(photos), "--vgg-weights", str(random_vgg)]
+    program += ["--from", "wave", "--batch", "2", "--steps", "2", "-o", str(tmp_path / "x.onnx"), *SMALL]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("cpu x 2") == 1
+    assert read_metadata(tmp_path / "x.onnx").training["steps"] == 2
+
+
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="--nproc-per-node: .*2"):
+        Processes()
 
 
 def test_a_batch_that_cannot_be_divided_among_processes(

@@ -1,8 +1,10 @@
 """nst-train as a user runs it: short trainings with random VGG weights, kills, resumes, and bad input."""
 
+import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
@@ -13,6 +15,7 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn.functional import adaptive_avg_pool2d
 
 from realtime.contract import StyleMetadata
 from realtime.engine import Engine
@@ -63,14 +66,16 @@ def test_training_lowers_the_loss_and_exports_a_style(
 def test_a_term_that_weighs_more_gets_lower(
     style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    terms = ("palette", "canvas", "ripple")
+    constants = ("content", "palette", "canvas", "ripple")
+    terms = (*constants, "temporal")
 
     def reached(weighty: str) -> dict[str, float]:
         """From udnie, whose areas follow the canvas; a new net's do not yet."""
-        for term in terms:
-            monkeypatch.setattr(f"training.trainer.{term.upper()}_WEIGHT", 1000 if term == weighty else 0)
+        given = {term: 1000.0 if term == weighty else 0.0 for term in terms}
+        for term in constants:
+            monkeypatch.setattr(f"training.trainer.{term.upper()}_WEIGHT", given[term])
         output = tmp_path / f"{weighty}.onnx"
-        options = {"steps": 12, "start": "udnie", "learning_rate": 1e-2}
+        options = {"steps": 12, "start": "udnie", "learning_rate": 1e-2, "temporal_weight": given["temporal"]}
         trainer = Trainer(config(style_picture, photos, random_vgg, output, **options))
         reports = []
         trainer.run(reports.append, Event())
@@ -79,6 +84,39 @@ def test_a_term_that_weighs_more_gets_lower(
     by_none = reached("none")
     for term in terms:
         assert 0 < reached(term)[term] < 0.9 * by_none[term]
+
+
+def test_a_larger_stroke_size_shows_the_net_larger_strokes(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    """Stripes twice as wide differ half as much from pixel to pixel."""
+    usual, large = (
+        Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", stroke_size=size))
+        for size in (0.25, 0.5)
+    )
+    assert 0.4 < large.contrast / usual.contrast < 0.6
+
+
+def test_the_preview_shows_the_same_photos_beside_the_style(
+    style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path
+):
+    def middle(picture: torch.Tensor) -> torch.Tensor:
+        side = min(picture.shape[2:])
+        left = (picture.shape[3] - side) // 2
+        return adaptive_avg_pool2d(picture[..., :side, left : left + side], 16)
+
+    previews = []
+    for steps in (1, 8):
+        trainer = Trainer(config(style_picture, photos, random_vgg, tmp_path / "x.onnx", steps=steps), steps > 1)
+        trainer.run(lambda _: None, Event())
+        previews.append(load_picture(trainer.preview.path).split(256, dim=2))
+    (above, early), (above_later, later) = previews
+    assert torch.equal(above, above_later) and not torch.equal(early, later)
+    style, *shown = (middle(tile) for tile in above.split(256, dim=3))
+    torch.testing.assert_close(style, middle(load_picture(style_picture)), rtol=0, atol=0.01)
+    there = [middle(load_picture(photo)) for photo in trainer.photos]
+    off = torch.tensor([[(tile - photo).abs().mean() for photo in there] for tile in shown])
+    assert off.min(dim=1).values.max() < 0.01 and len(set(off.argmin(dim=1).tolist())) == 4
 
 
 def test_start_from_an_exported_style(style_picture: Path, photos: Path, random_vgg: Path, tmp_path: Path):
@@ -279,6 +317,9 @@ def test_a_picture_may_have_a_name_that_is_not_utf8_and_a_style_may_not(
     assert Engine(tmp_path / "x.onnx", (64, 64)).metadata.title == "caf?"
     with pytest.raises(ConfigError, match="not UTF-8"):
         config(style_picture, photos, random_vgg, not_utf8(tmp_path, ".onnx"))
+    for option in ("title", "artist"):
+        with pytest.raises(ConfigError, match=f"--{option} .*: not UTF-8"):
+            config(style_picture, photos, random_vgg, tmp_path / "y.onnx", **{option: os.fsdecode(b"caf\xe9")})
     with pytest.raises(ConfigError, match="not UTF-8"):
         TrainingLog(not_utf8(tmp_path, ""), 0, pytest.fail)
 
@@ -310,6 +351,29 @@ def test_a_step_whose_loss_is_no_number_is_skipped_and_many_end_the_training(
         trainer.run(lambda _: None, Event())
     torch.testing.assert_close(weights(trainer), before, rtol=0, atol=0)
     assert torch.load(trainer.config.checkpoint)["step"] == 0
+
+
+def more_than_there_is() -> None:
+    torch.empty(1 << 48)
+
+
+def more_than_the_gpu_has() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("take", [more_than_there_is, more_than_the_gpu_has])
+def test_what_the_memory_does_not_hold(
+    take: Callable[[], None],
+    nst_train: Run,
+    style_picture: Path,
+    photos: Path,
+    random_vgg: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("training.perceptual_loss.PerceptualLoss.terms", lambda *_: take())
+    options = ("--content", photos, "-o", "x.onnx", "--steps", 1, "--vgg-weights", random_vgg, "--from", "none")
+    done = nst_train(style_picture, *options, *SMALL)
+    assert done.returncode == 1 and "error: The memory does not suffice" in done.stderr and "--batch" in done.stderr
 
 
 def test_unreadable_photos_are_counted_for_the_user(
