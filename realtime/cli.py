@@ -185,7 +185,7 @@ def styles(
             continue
         number += 1
         by = f" by {metadata.artist}" if metadata.artist else ""
-        typer.echo(f"{number}  {path.stem:<20}{metadata.title}{by}")
+        typer.echo(f"{number:<3}{path.stem:<20}{metadata.title}{by}")
         if figures := summary(metadata):
             typer.echo(f"   {'':<20}{figures}")
     typer.echo(f"Your own go into {folder}")

@@ -46,6 +46,8 @@ def run_command(app: typer.Typer) -> NoReturn:
         sys.exit(error.exit_code)
     except typer.TyperException as error:
         what = " ".join(error.format_message().split())
+        if what.startswith("No such command") and not what.endswith("?"):
+            what += " A file or camera to paint is given by --source."
         stop = "" if what.endswith((".", "?")) else "."
         print(f"error: {what}{stop} --help lists what there is.", file=sys.stderr)
         sys.exit(error.exit_code)

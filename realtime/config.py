@@ -100,7 +100,8 @@ class CamConfig:
 def _is_stream(address: str) -> bool:
     try:
         parts = urlsplit(address)
-        return parts.scheme in STREAM_CONTAINERS and bool(parts.hostname)
+        known = parts.scheme in STREAM_CONTAINERS and bool(parts.hostname) and parts.port != 0
+        return known and (parts.scheme != "udp" or parts.port is not None)
     except ValueError:
         return False
 

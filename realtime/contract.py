@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from realtime.errors import StyleError
@@ -27,7 +28,7 @@ class StyleMetadata:
     """What an exported style says about itself, stored as strings in ONNX `metadata_props`."""
 
     name: str
-    """Short name, also the file's stem: `wave`."""
+    """The file's stem, whatever it was called when it was written: `wave`."""
     title: str
     """Title of the style image."""
     artist: str
@@ -49,8 +50,8 @@ class StyleMetadata:
         return values
 
     @classmethod
-    def from_props(cls, props: Mapping[str, str], path: object) -> StyleMetadata:
-        """Read the metadata of an ONNX file; `path` is named in messages.
+    def from_props(cls, props: Mapping[str, str], path: Path) -> StyleMetadata:
+        """Read the metadata of an ONNX file at `path`.
 
         Raises:
             StyleError: The metadata is missing, of another contract, or malformed.
@@ -69,5 +70,5 @@ class StyleMetadata:
             raise StyleError(f"{path}: the style's metadata is malformed ({error}). {REMEDY}") from error
         if not 1 <= stride <= 64 or not isinstance(training, dict) or not isinstance(certificate, dict):
             raise StyleError(f"{path}: the style's metadata is malformed (stride {stride}). {REMEDY}")
-        texts = {key: props[key] for key in ("name", "title", "artist", "style_sha256")}
-        return cls(**texts, stride=stride, training=training, certificate=certificate)
+        texts = {key: props[key] for key in ("title", "artist", "style_sha256")}
+        return cls(path.stem, **texts, stride=stride, training=training, certificate=certificate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class Engine:
         """The file that was loaded."""
         if not path.is_file():
             raise StyleError(f"{path}: no such file.")
+        if not os.access(path, os.R_OK):
+            raise StyleError(f"{path}: may not be read. Give yourself the permission.")
         if not is_utf8(path):
             raise StyleError(f"{path}: its name is not UTF-8. Rename it.")
         options = onnxruntime.SessionOptions()

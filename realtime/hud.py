@@ -13,14 +13,15 @@ from realtime.hotkeys import HOTKEYS
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LINE = 34
 """Height of a line at scale 1, in pixels."""
-SMALLEST = 0.3
+SMALLEST = 0.25
 """Scale below which nobody can read."""
 
 
 def draw_hud(pixels: Pixels, lines: Sequence[str], *, help_shown: bool) -> Pixels:
     """Return a copy of (H, W, 3) uint8 BGR with lines of text at the top left, and the key table if asked for.
 
-    Text grows with the picture, but less than half as much, and shrinks where it would not fit.
+    Text grows with the picture, but less than half as much, and shrinks where it would not fit. In a low picture the
+    table lies over the lines.
     """
     picture = pixels.copy()
     scale = max(0.4, 0.5 * (pixels.shape[0] / 480) ** 0.4)
@@ -28,7 +29,9 @@ def draw_hud(pixels: Pixels, lines: Sequence[str], *, help_shown: bool) -> Pixel
         _panel(picture, lines, (8, 8), scale)
     if help_shown:
         rows = [f"{row.label:<10}{row.text}" for row in HOTKEYS]
-        _panel(picture, rows, (8, round(3.5 * LINE * scale)), 1.2 * scale, tab=10)
+        below = round(3.5 * LINE * scale)
+        fits = pixels.shape[0] - below > 1.4 * SMALLEST * LINE * len(rows)
+        _panel(picture, rows, (8, below if fits else 8), 1.2 * scale, tab=10)
     return picture
 
 
@@ -41,7 +44,7 @@ def _panel(picture: Pixels, lines: Sequence[str], corner: tuple[int, int], scale
     widest = sum(_widths(columns, 1)) + LINE * (2 if tab else 1)
     scale = max(SMALLEST, min(scale, (width - 2 * left) / widest, (height - top) / (LINE * (len(lines) + 0.5))))
     widths = _widths(columns, scale)
-    step, gap = round(LINE * scale), round(20 * scale) if tab else 0
+    step, gap = int(LINE * scale), round(20 * scale) if tab else 0
     right = min(width, left + sum(widths) + gap + step)
     bottom = min(height, top + step * len(lines) + step // 2)
     panel = picture[top:bottom, left:right]

@@ -295,6 +295,8 @@ def measure_camera(index: int, size_wh: Size, stop: threading.Event) -> str:
 
 
 def _open_path(path: Path, watched: bool, stop: threading.Event, say: Callable[[str], None]) -> FrameSource:
+    if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+        raise ConfigError(f"--source {path}: may not be read. Give yourself the permission.")
     kind = "picture" if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES else "video frames"
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from realtime.config import Size
 from realtime.contract import StyleMetadata
+from realtime.engine import Engine
+from realtime.errors import ConfigError, StyleError
 from realtime.hud import draw_hud
+from realtime.sources import open_source
 from realtime.styles import shipped_styles
 from tests.conftest import Run, assert_one_line, flat_style, not_utf8
 
@@ -134,12 +139,33 @@ def test_mistyped(run: Run, tmp_path: Path, options: list[str], words: list[str]
         (["--frames", "many"], ["--frames", "integer"]),
         (["styels"], ["Did you mean 'styles'? --help lists"]),
         (["bench", "--al"], ["--al", "--all"]),
+        (["clip.mp4"], ["'clip.mp4'. A file or camera to paint is given by --source. --help lists"]),
     ],
 )
 def test_an_option_that_there_is_not_is_one_line(run: Run, arguments: list[str], words: list[str]):
     done = run("nst-cam", *arguments)
     assert_one_line(done, 2, *words)
     assert done.stderr.count("\n") == 1 and not done.stdout
+
+
+def test_what_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Told by a stand-in, as the administrator, who runs tests in many places, may read everything."""
+    style = flat_style(tmp_path / "grey.onnx", 0.5)
+    shut = {str(style), str(tmp_path / "clip.mkv"), str(tmp_path)}
+    (tmp_path / "clip.mkv").touch()
+    monkeypatch.setattr(os, "access", lambda path, _: str(path) not in shut)
+    with pytest.raises(StyleError, match=r"grey\.onnx: may not be read"):
+        Engine(style, (64, 64))
+    for source in (tmp_path / "clip.mkv", tmp_path):
+        with pytest.raises(ConfigError, match=f"--source {source}: may not be read"):
+            open_source(str(source), (64, 64), watched=False, stop=threading.Event(), say=pytest.fail)
+
+
+@pytest.mark.parametrize("size_wh", [(320, 180), (640, 360), (640, 480), (1280, 720)])
+def test_the_table_of_keys_fits_into_low_pictures(size_wh: Size):
+    width, height = size_wh
+    drawn = draw_hud(np.zeros((height, width, 3), np.uint8), ["wave"] * 3, help_shown=True).max(axis=(1, 2))
+    assert drawn[-2:].max() == 0 and drawn[round(0.65 * height) :].max() > 150
 
 
 def test_bench_needs_a_source_with_some_frames(run: Run, style_picture: Path):

@@ -53,6 +53,21 @@ def test_the_painting_shows_the_scene_in_the_colours_of_the_wave(run: Run, tmp_p
     assert walker[..., 2].mean() < walker[..., 0].mean() + 60  # the coat is no longer bright red
 
 
+def test_a_style_has_the_name_of_its_file(run: Run, tmp_path: Path):
+    style = flat_style(tmp_path / "plain.onnx", 0.5).rename(tmp_path / "renamed.onnx")
+    done = run("nst-cam", "--style", style, "--source", "demo", "--headless", "--frames", 1)
+    assert "renamed on demo" in done.stdout + done.stderr
+
+
+def test_nothing_is_noted_for_others(run: Run, tmp_path: Path):
+    """ONNX Runtime keeps a list of what was run, and sends it, unless it is told not to."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path / "home")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    done = run("nst-cam", "--source", "demo", "--headless", "--frames", 30, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name or "Microsoft" in path.name]
+
+
 def test_the_demo_without_a_camera(run: Run):
     done = run("nst-cam", "--headless", "--frames", 5)
     assert done.returncode == 0
@@ -74,7 +89,7 @@ def test_a_stream_without_a_receiver_leaves_the_recording_alone(run: Run, tmp_pa
     done = run("nst-cam", *options, "--stream", "rtmp://127.0.0.1:9/live/secret")
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stderr.splitlines() if "rtmp" in line]
-    assert told == ["rtmp://127.0.0.1: the stream ended (Connection refused). Is a receiver at that address?"]
+    assert told == ["rtmp://127.0.0.1:9: the stream ended (Connection refused). Is a receiver at that address?"]
     assert "secret" not in done.stdout + done.stderr
     assert 75 < count_frames(tmp_path / "out.mkv") <= 150
 

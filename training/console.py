@@ -142,7 +142,8 @@ def _train(config: TrainConfig, resume: bool, log_dir: Path | None) -> None:
         typer.echo(f"Stopped at step {trainer.step}. The same command with --resume goes on.", err=True)
         raise typer.Exit(130)
     if trainer.skipped:
-        typer.echo(f"{len(trainer.skipped)} photos could not be read and were skipped.", err=True)
+        photos = "1 photo" if len(trainer.skipped) == 1 else f"{len(trainer.skipped)} photos"
+        typer.echo(f"Skipped {photos} that could not be read.", err=True)
     difference = trainer.export()
     for warning in trainer.warnings():
         if warning not in told:

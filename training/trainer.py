@@ -190,7 +190,10 @@ class Trainer:
             crops = RandomCrops(self.photos, self._crop + 2 * EDGE, self.config.seed)
             try:
                 over = self._run(crops, report, stop)
-            except (ConfigError, RuntimeError):  # no photo can be read, here or in another process
+            except ConfigError as error:  # no photo can be read
+                self.save()
+                raise ConfigError(f"{error} What was learned is kept: --resume goes on.") from error
+            except RuntimeError:  # in another process
                 self.save()
                 raise
             self.skipped |= self.processes.union(crops.skipped)
@@ -402,7 +405,8 @@ class Trainer:
         except Exception as error:  # a damaged file makes torch.load raise nearly anything
             raise ConfigError(f"{checkpoint}: damaged, cannot be resumed. Remove it and train anew.") from error
         ours = self._settings()
-        changed = [key for key in ours if ours[key] != settings.get(key)]
+        options = {"style_image": "picture"}
+        changed = [options.get(key, f"--{key.replace('_', '-')}") for key in ours if ours[key] != settings.get(key)]
         if changed:
             raise ConfigError(f"{checkpoint}: was made with another {', '.join(changed)}; resume with the same.")
         if design != {name: weights.shape for name, weights in TransformNet().state_dict().items()}:

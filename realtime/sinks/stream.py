@@ -40,7 +40,7 @@ class Stream:
     def __init__(self, url: str, fps: float) -> None:
         """Start the sending process, which connects when the first frame is there; `fps` is nominal."""
         parts = urlsplit(url)
-        self.name = f"{parts.scheme}://{parts.hostname}"  # the rest of the address can be a secret
+        self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # the rest of the address can be a secret
         self.written = 0
         # -P: what lies in the current folder is not imported.
         command = [sys.executable, "-P", "-m", "realtime.sinks.stream", url]

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from realtime.contract import StyleMetadata
@@ -7,7 +9,7 @@ METADATA = StyleMetadata("wave", "The Great Wave", "Hokusai", "ab" * 32, 8, {"st
 
 
 def test_metadata_survives_the_way_through_onnx_strings():
-    assert StyleMetadata.from_props(METADATA.to_props(), "wave.onnx") == METADATA
+    assert StyleMetadata.from_props(METADATA.to_props() | {"name": "tsunami"}, Path("wave.onnx")) == METADATA
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,7 @@ def test_metadata_survives_the_way_through_onnx_strings():
 )
 def test_wrong_metadata_is_refused_with_the_reason(change: dict[str, str], word: str):
     with pytest.raises(StyleError, match=word):
-        StyleMetadata.from_props(METADATA.to_props() | change, "wave.onnx")
+        StyleMetadata.from_props(METADATA.to_props() | change, Path("wave.onnx"))
 
 
 @pytest.mark.parametrize("key", ["contract", "name", "stride", "certificate"])
@@ -30,4 +32,4 @@ def test_missing_metadata_is_refused(key: str):
     props = METADATA.to_props()
     del props[key]
     with pytest.raises(StyleError, match="nst-train"):
-        StyleMetadata.from_props(props, "wave.onnx")
+        StyleMetadata.from_props(props, Path("wave.onnx"))

@@ -111,7 +111,7 @@ def test_a_receiver_that_goes_away_ends_the_stream_with_a_line(tmp_path: Path, s
         send(sink, arrived)
         assert count_frames(kept) > 10
         receiver.kill()
-        with pytest.raises(SinkError, match=rf"^{scheme}://127\.0\.0\.1: the stream ended \(.+\)\.") as caught:
+        with pytest.raises(SinkError, match=rf"^{scheme}://127\.0\.0\.1:\d+: the stream ended \(.+\)\.") as caught:
             send(sink, threading.Event(), limit_s=10)
     assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
     sink.close()
@@ -119,7 +119,7 @@ def test_a_receiver_that_goes_away_ends_the_stream_with_a_line(tmp_path: Path, s
 
 def test_no_receiver():
     sink = Stream(f"rtmp://127.0.0.1:{free_port(socket.SOCK_STREAM)}/live/secret", 30)
-    with pytest.raises(SinkError, match=r"^rtmp://127\.0\.0\.1: the stream ended \(Connection refused\)\."):
+    with pytest.raises(SinkError, match=r"^rtmp://127\.0\.0\.1:\d+: the stream ended \(Connection refused\)\."):
         send(sink, threading.Event(), limit_s=10)
     sink.close()
     assert sink._sender.poll() is not None
@@ -151,7 +151,19 @@ def test_a_receiver_that_never_answers_holds_nothing_up(monkeypatch: pytest.Monk
     assert sink._sender.poll() is not None
 
 
-@pytest.mark.parametrize("address", ["http://a.b/c", "rtmp://", "studio", "rtmp://[::1", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://a.b/c",
+        "rtmp://",
+        "studio",
+        "rtmp://[::1",
+        "file:///etc/passwd",
+        "udp://a.b",
+        "udp://a.b:70000",
+        "rtmp://a.b:0/c",
+    ],
+)
 def test_addresses_that_are_none(address: str):
     with pytest.raises(ConfigError, match="rtmp, rtmps, rtsp, udp"):
         CamConfig(stream=address)

@@ -170,7 +170,9 @@ def test_the_end_of_a_helper_is_told(together: subprocess.Popen[str]):
 @pytest.mark.parametrize("together", [CANNOT_READ], indirect=True)
 def test_what_a_helper_met_is_told_and_what_was_learned_is_saved(together: subprocess.Popen[str], tmp_path: Path):
     _, errors = together.communicate()
-    assert_one_line(subprocess.CompletedProcess("", together.returncode, "", errors), 2, "photo.jpg: unreadable")
+    assert_one_line(
+        subprocess.CompletedProcess("", together.returncode, "", errors), 2, "photo.jpg: unreadable", "--resume"
+    )
     assert torch.load(tmp_path / "x.train" / "checkpoint.pt")["step"] > 0
 
 
