@@ -275,7 +275,7 @@ def _or_default(open_it: Callable[[str], Opened], wanted: str, default: str, *, 
     except NstError as error:
         if given or wanted == default:
             raise
-        _say(f"{error} It was set in the last run; now it is {default}.")
+        _say(f"{error} It was set in the last run; this time it is {default}.")
         return open_it(default)
 
 

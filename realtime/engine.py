@@ -60,7 +60,7 @@ class Engine:
                 on_device.unpack(on_device.run(on_device.pack(trial)))
                 self._net = on_device
         try:
-            painted = self.unpack(self.run(self.pack(trial)))
+            painted = self.unpack(self._net.run(self.pack(trial)))
         except Exception as error:
             raise StyleError(f"{path}: its net does not run ({_first_line(error)}). {REMEDY}") from error
         if painted.shape != trial.shape:
@@ -91,8 +91,17 @@ class Engine:
         return self._net.pack(pixels)
 
     def run(self, packed: Tensor) -> Tensor:
-        """Return the net's output for `pack`'s, of the same shape and range."""
-        return self._net.run(packed)
+        """Return the net's output for `pack`'s, of the same shape and range.
+
+        Raises:
+            StyleError: The net does not run at this size, for lack of memory, say.
+        """
+        try:
+            return self._net.run(packed)
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            raise StyleError(
+                f"{self.path}: its net does not run at this size ({_first_line(error)}). Try a smaller --size."
+            ) from error
 
     def unpack(self, output: Tensor) -> Pixels:
         """Return (H, W, 3) uint8 BGR, H and W whole strides, from what `run` returns."""

@@ -203,10 +203,12 @@ class LiveSource:
 
     def _wait_until_due(self, begun_s: float, at_s: float) -> float:
         """Wait until a picture's time has come; return when its clip began, later by what it was held meanwhile."""
-        while (left_s := begun_s + at_s - time.monotonic()) > 0 and not self._stop.wait(min(left_s, POLL_S)):
-            self._renewed_s = time.monotonic()
+        before_s = time.monotonic()
+        while (left_s := begun_s + at_s - before_s) > 0 and not self._stop.wait(min(left_s, POLL_S)):
+            self._renewed_s = now_s = time.monotonic()
             if self._held.is_set():
-                begun_s += min(left_s, POLL_S)
+                begun_s += now_s - before_s
+            before_s = now_s
         return begun_s
 
     def _over(self, clip: Clip, known: int) -> bool:

@@ -66,6 +66,8 @@ class Encoder:
             sound_from_s: Where in the sound's file the first picture lies.
         """
         self.written = 0
+        self.sound_lost = ""
+        """Why the sound cannot be gone on with; empty while all is well."""
         self._open_output, self._container, self._waits = open_output, container, waits
         self._codec_options, self._container_options = codec_options, container_options
         self._rate = Fraction(fps).limit_denominator(1001)
@@ -178,7 +180,11 @@ class Encoder:
         if self._sound and stream:
             for packet in self._sound.packets(self._sound_from_s, self._sound_from_s + until_s):
                 packet.stream = stream
-                container.mux(packet)
+                try:
+                    container.mux(packet)
+                except (av.ArgumentError, av.error.PermissionError) as error:  # its clock began anew, for one
+                    self.sound_lost = str(error.strerror)
+                    self._sound.close()
 
 
 def _frame(pixels: Pixels, width: int, height: int) -> av.VideoFrame:

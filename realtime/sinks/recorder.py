@@ -16,8 +16,9 @@ LONGEST_GAP_S = 1.0
 """A longer pause is left out of a recording."""
 CLOSE_LIMIT_S = 10.0
 CONTAINERS = {
-    # Fragments while it is written, so that nothing is lost with the process; a plain file once it is finished.
-    ".mp4": ("mp4", {"movflags": "hybrid_fragmented+frag_keyframe+empty_moov+default_base_moof"}),
+    # Fragments while it is written, so that nothing is lost with the process; a plain file once it is finished. Its
+    # head is delayed to the first of them: what AC-3 is, its packets alone tell.
+    ".mp4": ("mp4", {"movflags": "hybrid_fragmented+frag_keyframe+empty_moov+default_base_moof+delay_moov"}),
     ".mkv": ("matroska", {"cluster_time_limit": "200"}),
 }
 X264 = {"preset": "ultrafast", "crf": "20"}
@@ -58,13 +59,14 @@ class Recorder:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written there ({error.strerror}).") from error
         self._container, self._options = CONTAINERS[path.suffix.lower()]
+        self._say = say
         self._sound: Sound | None = None
         if clip:
             try:
                 self._sound = Sound(clip, self._container)
             except SinkError as error:
                 remedy = " Try .mkv." if path.suffix.lower() == ".mp4" else ""
-                say(f"{path}: recorded without sound: {error}.{remedy}")
+                say(f"{path}: recorded without sound: {error}{remedy}")
 
     def write(self, frame: Frame) -> None:
         """Queue a frame for the encoder. Raises SinkError when that does not start or the disk is full."""
@@ -92,6 +94,12 @@ class Recorder:
             raise self._failure(error) from error
         finally:
             self.written = self._encoder.written
+            self._tell(self._encoder)
+
+    def _tell(self, encoder: Encoder) -> None:
+        if encoder.sound_lost:
+            self._say(f"{self._path}: its sound ends here ({encoder.sound_lost}); the pictures go on.")
+            encoder.sound_lost = ""
 
     def close(self) -> None:
         """Finish the file and give it its name. Safe to call twice. Raises SinkError if that fails."""
@@ -106,6 +114,7 @@ class Recorder:
             raise self._failure(error) from error
         finally:
             self.written = encoder.written
+            self._tell(encoder)
         if not done:
             raise SinkError(f"{self._path}: the disk does not take it in time. The recording is {self._part.name}.")
         if self._path.exists():

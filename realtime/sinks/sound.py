@@ -52,9 +52,7 @@ class Sound:
             known = self.track.codec_context  # None for a codec that FFmpeg has no decoder for
             codec = known.codec.canonical_name if known else "of an unknown kind"
             self.close()
-            raise SinkError(
-                f"{path.name}: its sound ({codec}) does not fit. Record to .mkv, which takes it."
-            ) from error
+            raise SinkError(f"{path.name}: its sound ({codec}) does not fit into such a file.") from error
 
     def packets(self, from_s: float, until_s: float) -> Iterator[Packet[AudioStream]]:
         """Yield the packets that were not yielded yet and begin before a moment, stamped by the clock of a recording.

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from onnxruntime import OrtValue
 
 from realtime.config import parse_size
 from realtime.engine import Engine, fit
-from realtime.errors import ConfigError
+from realtime.errors import ConfigError, StyleError
 from realtime.providers import PROVIDERS
 from realtime.styles import shipped_styles
 
@@ -16,6 +17,17 @@ WAVE = next(path for path in shipped_styles() if path.stem == "wave")
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     return Engine(WAVE, (640, 480))
+
+
+def test_a_net_that_fails_at_a_size_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch):
+    engine = Engine(WAVE, (64, 64))
+
+    def fail(packed: object) -> None:
+        raise RuntimeError("Failed to allocate memory\nfor requested buffer")
+
+    monkeypatch.setattr(engine, "_net", SimpleNamespace(pack=engine._net.pack, run=fail))
+    with pytest.raises(StyleError, match=r"size \(Failed to allocate memory\)\. Try a smaller --size\.$"):
+        engine.stylize(np.zeros((64, 64, 3), np.uint8))
 
 
 def test_pack_is_rgb_in_unit_range_and_reflects_up_to_the_stride(engine: Engine):

@@ -83,7 +83,12 @@ def test_what_keys_and_options_set_is_kept_and_options_win(tmp_path: Path, file:
 def test_what_is_gone_since_the_last_run_gives_way_to_the_default(tmp_path: Path, file: Path):
     save_settings(Settings(style="/nowhere/gone.onnx", source="/nowhere/gone.mkv", strength=70), pytest.fail)
     said = run_and_press(tmp_path, "", seconds=0.5)
-    for words in ("gone.onnx: no such style", "now it is wave.", "gone.mkv: no such file", "now it is auto."):
+    for words in (
+        "gone.onnx: no such style",
+        "this time it is wave.",
+        "gone.mkv: no such file",
+        "this time it is auto.",
+    ):
         assert words in said
     kept = load_settings(pytest.fail)
     assert (kept.source, kept.strength) == ("/nowhere/gone.mkv", 70)  # a camera may only be unplugged for today

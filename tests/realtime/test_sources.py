@@ -17,6 +17,7 @@ from realtime.errors import ConfigError
 from realtime.sources import LiveSource, open_source, path_of
 from tests.conftest import wait_until
 from tests.network_camera import NetworkCamera
+from tests.realtime.test_pipeline import Numbers
 
 pytestmark = pytest.mark.live
 
@@ -30,6 +31,21 @@ def opened(source: object, watched: bool = False, said: list[str] | None = None)
 def test_no_such_source(source: str):
     with pytest.raises(ConfigError, match=source):
         opened(source)
+
+
+def test_a_held_clip_stays_where_it_is_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch):
+    """Where each wait takes three times as long as asked for."""
+    source = LiveSource("numbers", lambda: Numbers(60, fps=5))
+    source.wait_open(threading.Event())
+    wait = source._stop.wait
+    monkeypatch.setattr(source._stop, "wait", lambda limit_s: wait(3 * limit_s))
+    source.pause(True)
+    time.sleep(0.3)
+    source.read(0)
+    assert source.read(1.2) is None
+    source.pause(False)
+    assert source.read(1.2)
+    source.close()
 
 
 def test_a_stream_that_stops_is_noticed_and_opened_again(network_camera: NetworkCamera):

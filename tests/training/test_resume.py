@@ -114,9 +114,9 @@ def test_other_weights_or_another_start_are_not_resumed(
     first.export()
     other = tmp_path / "other.pth"
     torch.save({k: v * 1.1 for k, v in torch.load(random_vgg, weights_only=True).items()}, other)
-    with pytest.raises(NstError, match="vgg_weights"):
+    with pytest.raises(NstError, match="--vgg-weights"):
         Trainer(config(style_picture, photos, other, output, steps=2), resume=True)
-    with pytest.raises(NstError, match="from"):
+    with pytest.raises(NstError, match="--from"):
         Trainer(config(style_picture, photos, random_vgg, output, steps=2, start=str(output)), resume=True)
 
 
