@@ -43,7 +43,7 @@ class TrainConfig:
     strength: float = 1.0
     """How much of the photo may be lost, relative to the usual: higher gives more painting, less photo."""
     stroke_size: float = 1.0
-    """Size at which the style image is looked at, relative to `STYLE_SIZE`: larger gives larger strokes."""
+    """Size at which the style image is looked at, relative to `data.STYLE_SIZE`: larger gives larger strokes."""
     temporal_weight: float = 150.0
     """Weight of the change under small motion and noise."""
     learning_rate: float = 3e-3

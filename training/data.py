@@ -31,6 +31,9 @@ NEAREST, FARTHEST_PX = 1.1, 280
 more than that side, at random: what is painted later is a few hundred pixels high too."""
 ATTEMPTS = 50
 PREVIEW_LIMIT = 1024
+STYLE_SIZE = 512
+"""Long side in pixels at which a style image is looked at for a stroke size of 1."""
+SMALLEST_STYLE = 64
 READERS = 2
 BATCHES_AHEAD = 2
 LARGEST = 250_000_000
@@ -106,6 +109,23 @@ def load_resized(path: Path, long_side: int, multiple: int) -> Tensor:
     factor = long_side / max(image.size)
     width, height = (max(multiple, round(side * factor / multiple) * multiple) for side in image.size)
     return _tensor(image.resize((width, height), Image.Resampling.LANCZOS))[None]
+
+
+def load_style(path: Path, stroke_size: float) -> Tensor:
+    """Read a style image as (1, 3, H, W) float32 RGB in [0, 1], at the size that its strokes are to have.
+
+    Raises:
+        ConfigError: The file is missing, no picture, or has too few pixels.
+    """
+    given = load_picture(path, STYLE_SIZE)
+    style = load_resized(path, round(STYLE_SIZE * stroke_size), 1)
+    height, width = min((picture.shape[2:] for picture in (given, style)), key=min)
+    if min(height, width) < SMALLEST_STYLE:
+        raise ConfigError(
+            f"{path}: {width}x{height} pixels at --stroke-size {stroke_size:g} are too few for a style; "
+            f"{SMALLEST_STYLE} on each side are needed."
+        )
+    return style
 
 
 def readable(photos: list[Path], count: int, seed: int) -> list[Tensor]:

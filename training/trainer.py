@@ -26,16 +26,7 @@ from realtime.errors import ConfigError, NstError, StyleError
 from realtime.styles import version
 from training.cache import FeatureCache
 from training.config import TrainConfig
-from training.data import (
-    RandomCrops,
-    beside,
-    check_writable,
-    list_content,
-    load_picture,
-    load_resized,
-    readable,
-    save_picture,
-)
+from training.data import RandomCrops, beside, check_writable, list_content, load_style, readable, save_picture
 from training.export import export_style, read_metadata
 from training.losses import canvas_error, change_gain, ripple_error, temporal_error
 from training.parallel import Processes
@@ -74,9 +65,6 @@ NOT_BINDING = frozenset(
     {"batch", "cache_gb", "content", "output", "minutes", "steps", "start", "limit", "title", "artist"}
 )
 """Settings that a resumed run may change; `start` is compared by name."""
-STYLE_SIZE = 512
-"""Long side in pixels at which the style image is looked at for a stroke size of 1."""
-SMALLEST_STYLE = 64
 FEW = 100
 """Photos below which a style is likely to fail on others."""
 FLAT = 0.02
@@ -119,7 +107,7 @@ class Trainer:
         check_writable(config.output)
         self.processes = Processes()
         self.part = self.processes.part(config.batch)
-        style = _load_style(config)
+        style = load_style(config.style_image, config.stroke_size)
         self.style_sha256 = hashlib.sha256(config.style_image.read_bytes()).hexdigest()
         with self.processes.leader_first():
             self.photos = list_content(config.content, config.limit, config.seed)
@@ -412,19 +400,6 @@ class Trainer:
         if design != {name: weights.shape for name, weights in TransformNet().state_dict().items()}:
             raise ConfigError(f"{checkpoint}: of an earlier nst-train, whose net was another. Remove it, train anew.")
         return saved
-
-
-def _load_style(config: TrainConfig) -> Tensor:
-    """Return the style image (1, 3, H, W) at the size that its strokes are to have. Raises ConfigError."""
-    given = load_picture(config.style_image, STYLE_SIZE)
-    style = load_resized(config.style_image, round(STYLE_SIZE * config.stroke_size), 1)
-    height, width = min((picture.shape[2:] for picture in (given, style)), key=min)
-    if min(height, width) < SMALLEST_STYLE:
-        raise ConfigError(
-            f"{config.style_image}: {width}x{height} pixels at --stroke-size {config.stroke_size:g} are too few for a "
-            f"style; {SMALLEST_STYLE} on each side are needed."
-        )
-    return style
 
 
 def _inner(pictures: Tensor) -> Tensor:
